@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: GPL-2.0
+# patches/ as trees, mails and queues. Each is a script of this folder; what they take is at their tops.
+.PHONY: series-deps tree sync mails quilt apply bases lint check-series
+series-deps:
+	@tools/deps series
+
+tree: series-deps	## BASE= [VARIANT=] [DIR=]: the series as a git tree, a commit a patch
+	@tools/series/tree "$(BASE)" "$(VARIANT)" $(if $(DIR),"$(DIR)")
+sync: series-deps	## BASE= [DIR=]: that tree's commits back into patches/ and the new files
+	@tools/series/sync "$(BASE)" $(if $(DIR),"$(DIR)")
+mails: series-deps	## BASE= [SOB="Name <address>"]: for git am, with a cover letter
+	@tools/series/mails "$(BASE)"
+quilt: series-deps	## BASE= [SOB=]: a quilt queue with DEP-3 headers
+	@tools/series/quilt "$(BASE)"
+apply: series-deps	## KDIR= [SOB=]: onto a tree of your own
+	@tools/series/apply "$(KDIR)"
+bases:	## the bases and what is there of each
+	@tools/series/bases
+lint:	## errors in the layout of bases/ and patches/
+	@tools/series/lint
+check-series: series-deps	## [BASES=]: lint and the tests of these commands
+	@tools/series/lint
+	@tools/series/test $(BASES)
