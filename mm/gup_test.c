@@ -15,12 +15,12 @@
 #include "gup_test.h"
 #include "gup_test_device.h"
 
-/* What one open file has pinned; all of it under @lock. */
+/* What one open file has pinned. */
 struct gup_test_pins {
-	struct mutex lock;
+	struct mutex lock;	/* protects all of this */
 	struct page **pages;	/* NULL: nothing is pinned */
 	unsigned long nr_pages;
-	unsigned int flags;	/* PIN_LONGTERM_TEST_FLAG_* of the pins */
+	bool writable;		/* the pins are FOLL_WRITE */
 };
 
 static void gup_test_stop(struct gup_test_pins *pins)
@@ -31,7 +31,6 @@ static void gup_test_stop(struct gup_test_pins *pins)
 	kvfree(pins->pages);
 	pins->pages = NULL;
 	pins->nr_pages = 0;
-	pins->flags = 0;
 }
 
 /* Pins nr pages at addr or none. Called with the mmap lock held unless fast. */
@@ -76,7 +75,8 @@ static int gup_test_start(struct gup_test_pins *pins, unsigned long arg)
 	    args.addr > ULONG_MAX || args.size > LONG_MAX)
 		return -EINVAL;
 
-	if (args.flags & PIN_LONGTERM_TEST_FLAG_USE_WRITE)
+	pins->writable = args.flags & PIN_LONGTERM_TEST_FLAG_USE_WRITE;
+	if (pins->writable)
 		gup_flags |= FOLL_WRITE;
 	fast = args.flags & PIN_LONGTERM_TEST_FLAG_USE_FAST;
 
@@ -93,8 +93,6 @@ static int gup_test_start(struct gup_test_pins *pins, unsigned long arg)
 			   fast);
 	if (!fast)
 		mmap_read_unlock(mm);
-	if (!ret)
-		pins->flags = args.flags;
 	return ret;
 }
 
@@ -146,8 +144,7 @@ static long gup_test_ioctl(struct file *file, unsigned int cmd,
 		break;
 	case PIN_LONGTERM_TEST_WRITE:
 		ret = gup_test_device_write(pins->pages, pins->nr_pages,
-				pins->flags & PIN_LONGTERM_TEST_FLAG_USE_WRITE,
-				arg);
+					    pins->writable, arg);
 		break;
 	}
 

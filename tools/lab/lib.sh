@@ -17,10 +17,11 @@ die()
 	exit "$code"
 }
 
-# phase TEXT: progress, with the seconds since the script began
+# phase TEXT: progress, with the seconds since the outermost script began
+export LAB_START=${LAB_START:-$EPOCHSECONDS}
 phase()
 {
-	printf '[%s %3d s] %s\n' "$me" "$SECONDS" "$*" >&2
+	printf '[%s %3d s] %s\n' "$me" $((EPOCHSECONDS - LAB_START)) "$*" >&2
 }
 
 # need_base BASE: the base is one that bases/ names; its keys become variables

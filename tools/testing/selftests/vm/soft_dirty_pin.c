@@ -13,7 +13,6 @@
 #include <fcntl.h>
 #include <linux/io_uring.h>
 #include <pthread.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -34,7 +33,7 @@
 #define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
 #endif
 
-#define PM_SOFT_DIRTY	(1ULL << 55)
+#define PM_SOFT_DIRTY	0x0080000000000000ULL	/* bit 55 of a pagemap entry */
 #define MPOL_MF_MOVE	2		/* linux/mempolicy.h */
 
 #define BASE_PAGES	16		/* in a range of base pages */
@@ -48,18 +47,9 @@ static int pagemap_fd, clear_refs_fd, gup_fd;
 static bool gup_has_write;
 static char why[160];			/* of the last skip or failure */
 
-static int because(int ret, const char *fmt, ...)
-	__attribute__((format(printf, 2, 3)));
-
-static int because(int ret, const char *fmt, ...)
-{
-	va_list args;
-
-	va_start(args, fmt);
-	vsnprintf(why, sizeof(why), fmt, args);
-	va_end(args);
-	return ret;
-}
+/* Notes the reason, and is what the test returns. */
+#define because(ret, fmt, ...) \
+	(snprintf(why, sizeof(why), fmt, ##__VA_ARGS__), (ret))
 
 /* An operation of the test itself failed: that is a failure, not a skip. */
 static int broken(const char *what)
@@ -69,7 +59,7 @@ static int broken(const char *what)
 
 /* Soft-dirty tracking. */
 
-static void clear_refs(void)
+static void clear_soft_dirty(void)
 {
 	if (pwrite(clear_refs_fd, "4", 1, 0) != 1)
 		ksft_exit_fail_msg("clear_refs: %s\n", strerror(errno));
@@ -114,7 +104,7 @@ static void touch(char *mem, size_t size, char value)
 	size_t i;
 
 	for (i = 0; i < size; i += pagesize)
-		*(volatile char *)(mem + i) = value;
+		__atomic_store_n(mem + i, value, __ATOMIC_RELAXED);
 }
 
 static int map_range(struct range *r, size_t size, size_t align, int flags)
@@ -331,7 +321,7 @@ static int check_written(char *mem, size_t size, char value)
 		return because(1, "lost: %zu of %zu pages that were written",
 			       nr - dirty, nr);
 	for (i = 0; i < size; i += pagesize)
-		if (*(volatile char *)(mem + i) != value)
+		if (__atomic_load_n(mem + i, __ATOMIC_RELAXED) != value)
 			return because(1, "page %zu lacks what was written",
 				       i / pagesize);
 	return 0;
@@ -346,7 +336,7 @@ static int pin_clear_write(struct range *r, size_t from, size_t size,
 
 	if (ret)
 		return ret;
-	clear_refs();
+	clear_soft_dirty();
 	ret = gup_write(size, 3);
 	if (!ret)
 		ret = check_written(r->mem + from, size, 3);
@@ -361,7 +351,7 @@ static int no_pin(struct range *r)
 {
 	size_t dirty;
 
-	clear_refs();
+	clear_soft_dirty();
 	dirty = count_dirty(r->mem, r->size);
 	if (dirty)
 		return because(1, "%zu pages stayed dirty", dirty);
@@ -393,7 +383,7 @@ static int pin_then_readonly(struct range *r)
 		return ret;
 	if (mprotect(r->mem, r->size, PROT_READ))
 		ret = broken("mprotect");
-	clear_refs();
+	clear_soft_dirty();
 	if (!ret)
 		ret = gup_write(r->size, 4);
 	if (!ret)
@@ -412,8 +402,8 @@ static int pin_then_readonly_writable(struct range *r)
 	if (mprotect(r->mem, r->size, PROT_READ) ||
 	    mprotect(r->mem, r->size, PROT_READ | PROT_WRITE))
 		ret = broken("mprotect");
-	clear_refs();
-	clear_refs();
+	clear_soft_dirty();
+	clear_soft_dirty();
 	if (!ret)
 		ret = gup_write(r->size, 5);
 	if (!ret)
@@ -427,7 +417,7 @@ static int clear_mprotect_pin(struct range *r)
 {
 	int ret;
 
-	clear_refs();
+	clear_soft_dirty();
 	if (mprotect(r->mem, r->size, PROT_READ) ||
 	    mprotect(r->mem, r->size, PROT_READ | PROT_WRITE))
 		return broken("mprotect");
@@ -464,7 +454,7 @@ static int pin_then_fork(struct range *r)
 	close(pipefd[0]);
 	if (pid < 0)
 		ret = broken("fork");
-	clear_refs();
+	clear_soft_dirty();
 	if (!ret)
 		ret = gup_write(r->size, 7);
 	if (!ret)
@@ -488,7 +478,7 @@ static int readonly_pin(struct range *r)
 
 	if (ret)
 		return ret;
-	clear_refs();
+	clear_soft_dirty();
 	if (!ioctl(gup_fd, PIN_LONGTERM_TEST_WRITE, &args))
 		ret = because(1, "wrote through a pin that is read-only");
 	else if (errno != EACCES)
@@ -509,14 +499,14 @@ static int pin_dropped(struct range *r)
 	ret = gup_pin(r->mem, r->size, PIN_LONGTERM_TEST_FLAG_USE_WRITE);
 	if (ret)
 		return ret;
-	clear_refs();
+	clear_soft_dirty();
 	ret = gup_write(r->size, 9);
 	gup_unpin();
 	if (!ret)
 		ret = check_written(r->mem, r->size, 9);
 	if (ret)
 		return ret;
-	clear_refs();
+	clear_soft_dirty();
 	dirty = count_dirty(r->mem, r->size);
 	if (dirty && !r->always_dirty)
 		return because(1, "%zu pages stayed dirty", dirty);
@@ -628,7 +618,7 @@ static int io_uring_pin(struct range *r)
 			 IORING_REGISTER_BUFFERS, &iov, 1))
 		ret = because(SKIP, "IORING_REGISTER_BUFFERS: %s",
 			      strerror(errno));
-	clear_refs();
+	clear_soft_dirty();
 	if (!ret)
 		ret = ring_read(&ring, file, r->mem, r->size);
 	if (!ret)
@@ -692,7 +682,7 @@ static int race_gup_fast(struct range *r)
 		/* The two start in step: spread who comes first. */
 		if (round % 4)
 			usleep(round % 4 * 10);
-		clear_refs();
+		clear_soft_dirty();
 		pthread_barrier_wait(&race.end);
 		ret = race.ret;
 		if (!ret)
@@ -709,7 +699,7 @@ static int race_gup_fast(struct range *r)
 	return ret;
 }
 
-static unsigned long vmstat(const char *name)
+static unsigned long read_vmstat(const char *name)
 {
 	unsigned long value, ret = 0;
 	char key[64];
@@ -763,7 +753,7 @@ static void *migrator(void *arg)
 static int race_migration(struct range *r, bool pinned)
 {
 	const char *event = pinned ? "pgmigrate_fail" : "pgmigrate_success";
-	unsigned long before = vmstat(event);
+	unsigned long before = read_vmstat(event);
 	struct racer race = { .r = r };
 	size_t nr = r->size / pagesize, lost = 0;
 	int round, ret = 0;
@@ -782,7 +772,7 @@ static int race_migration(struct range *r, bool pinned)
 		/* Writable entries, which clear_refs then meets in flight. */
 		if (!pinned)
 			touch(r->mem, r->size, 14);
-		clear_refs();
+		clear_soft_dirty();
 		if (pinned)
 			ret = gup_write(r->size, 15);
 		else
@@ -794,7 +784,7 @@ static int race_migration(struct range *r, bool pinned)
 	if (!ret && lost)
 		ret = because(1, "lost: %zu of %zu pages that were written",
 			      lost, nr * round);
-	else if (!ret && vmstat(event) == before)
+	else if (!ret && read_vmstat(event) == before)
 		ret = because(SKIP, "nothing tried to migrate");
 unpin:
 	if (pinned)

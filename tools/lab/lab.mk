@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: GPL-2.0
+# Kernels built, booted and judged. Each is a script of this folder; what they
+# take is at their tops.
+.PHONY: kernel vm verify bench check-lab
+kernel:		## BASE= VARIANT=stock|patched [FLAVOUR=kasan|kcsan|lockdep|bench]: out/.../bzImage
+	@tools/lab/kernel "$(BASE)" "$(VARIANT)" "$(FLAVOUR)"
+vm:		## BASE= VARIANT= [FLAVOUR=] FILES="a b" RUN="/t/a arg" [MEM= SWAP= TIMEOUT= APPEND= QEMU_ARGS=]: run it in that kernel
+	@tools/lab/kernel "$(BASE)" "$(VARIANT)" "$(FLAVOUR)" >/dev/null
+	@tools/lab/vm "$(BASE)" "$(VARIANT)"
+verify:		## BASE=: stock and patched, case by case
+	@tools/lab/verify "$(BASE)"
+bench:		## BASE=: stock and patched in instructions per operation
+	@tools/lab/bench "$(BASE)"
+check-lab:	## [BASES=]: the tests of these commands
+	@tools/lab/test $(BASES)
