@@ -69,9 +69,9 @@ end_marker='# lab: RUN ended with status '
 splats()
 {
 	grep -a -n -E \
-		-e '\b(BUG|WARNING|Oops|KASAN|KCSAN|UBSAN)\b' \
+		-e '\bBUG[: ]|\bWARNING:|\bOops\b|\b(KASAN|KCSAN|UBSAN):' \
 		-e 'Kernel panic|general protection fault|double fault' \
-		-e 'INFO: task .* blocked for more than|detected stall' \
+		-e 'INFO: task .* for more than|detected stall' \
 		-e 'inconsistent lock state|pagealloc: |unable to handle' \
 		"$1"
 }
