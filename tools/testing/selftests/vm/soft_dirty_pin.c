@@ -6,7 +6,8 @@
  * Each scenario is one function; a table crosses it with the kinds of memory.
  * The device is io_uring reading into a fixed buffer, or gup_test (debugfs,
  * CONFIG_GUP_TEST, with PIN_LONGTERM_TEST_WRITE). A scenario or kind that this
- * kernel lacks is skipped. Needs root.
+ * kernel lacks is skipped. Needs root, and two NUMA nodes (numa=fake=2 will
+ * do) or compaction for the races with migration.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -36,7 +37,7 @@
 #define PM_SOFT_DIRTY	0x0080000000000000ULL	/* bit 55 of a pagemap entry */
 #define MPOL_MF_MOVE	2		/* linux/mempolicy.h */
 
-#define BASE_PAGES	16		/* in a range of base pages */
+#define BASE_PAGES	256		/* in a range of base pages */
 #define GUP_RACE_ROUNDS	400
 #define MIG_RACE_ROUNDS	300
 
@@ -881,6 +882,61 @@ static size_t read_size(const char *path, const char *format, size_t unit)
 	return value * unit;
 }
 
+/* Settings that some kinds of memory need; put back at exit. */
+static struct setting {
+	const char *path;
+	const char *value;
+	char old[32];
+} settings[] = {
+	{ "/sys/kernel/mm/transparent_hugepage/shmem_enabled", "advise", "" },
+	{ "/proc/sys/vm/nr_hugepages", "4", "" },
+};
+
+static bool write_setting(const char *path, const char *value)
+{
+	int fd = open(path, O_WRONLY);
+	bool ok = fd >= 0 && write(fd, value, strlen(value)) > 0;
+
+	if (fd >= 0)
+		close(fd);
+	return ok;
+}
+
+static void restore_settings(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(settings); i++)
+		if (settings[i].old[0])
+			write_setting(settings[i].path, settings[i].old);
+}
+
+/* More huge pages than asked for, or shmem THPs for all, will do as well. */
+static void change_settings(void)
+{
+	char line[128], *chosen;
+	unsigned int i;
+	FILE *f;
+
+	for (i = 0; i < ARRAY_SIZE(settings); i++) {
+		f = fopen(settings[i].path, "r");
+		if (!f)
+			continue;
+		if (fscanf(f, "%127[^\n]", line) != 1)
+			line[0] = '\0';
+		fclose(f);
+		/* Either a number, or words of which one is in brackets. */
+		chosen = strchr(line, '[');
+		chosen = strtok(chosen ? chosen : line, "[]");
+		if (!chosen || atoi(chosen) >= 4 || !strcmp(chosen, "always"))
+			continue;
+		if (write_setting(settings[i].path, settings[i].value))
+			snprintf(settings[i].old, sizeof(settings[i].old), "%s",
+				 chosen);
+	}
+	atexit(restore_settings);
+}
+
 static bool tracks_soft_dirty(void)
 {
 	struct range r = {};
@@ -922,6 +978,7 @@ int main(void)
 		ksft_exit_skip("no /proc/self/pagemap or clear_refs (CONFIG_PROC_PAGE_MONITOR)\n");
 	if (!tracks_soft_dirty())
 		ksft_exit_skip("no soft-dirty tracking (CONFIG_MEM_SOFT_DIRTY)\n");
+	change_settings();
 	gup_fd = open("/sys/kernel/debug/gup_test", O_RDWR);
 	gup_has_write = gup_test_writes();
 

@@ -1,0 +1,371 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What the series' hooks cost, in instructions. Runs as the guest of QEMU's
+ * -icount shift=0, where the TSC counts the guest's instructions, so that one
+ * round says it all. Each line printed: name<tab>unit<tab>instructions a unit.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/io_uring.h>
+#include <sched.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <x86intrin.h>
+
+#define PAGE	4096ul
+#define HUGE	(2ul << 20)
+#define SIZE	(64ul << 20)
+#define ROUNDS	4
+
+#ifndef MADV_PAGEOUT
+#define MADV_PAGEOUT	21
+#endif
+
+static uint64_t begin;
+
+static void start(void)
+{
+	begin = __rdtsc();
+}
+
+static uint64_t stop(void)
+{
+	return __rdtsc() - begin;
+}
+
+static void die(const char *what)
+{
+	fprintf(stderr, "bench: %s: %s\n", what, strerror(errno));
+	exit(1);
+}
+
+static void set(const char *file, const char *value)
+{
+	int fd = open(file, O_WRONLY);
+
+	if (fd < 0 || write(fd, value, strlen(value)) < 0)
+		die(file);
+	close(fd);
+}
+
+/* The number after @key in a file like /proc/vmstat */
+static long get(const char *file, const char *key)
+{
+	char line[256];
+	FILE *f = fopen(file, "r");
+	long n = -1;
+
+	if (!f)
+		die(file);
+	while (n < 0 && fgets(line, sizeof(line), f))
+		if (!strncmp(line, key, strlen(key)))
+			n = atol(line + strlen(key));
+	fclose(f);
+	return n;
+}
+
+/* No read before the write: it would map the zero page. */
+static void touch(char *mem, unsigned long step)
+{
+	unsigned long i;
+
+	for (i = 0; i < SIZE; i += step)
+		((volatile char *)mem)[i] = 1;
+}
+
+static unsigned long look(char *mem, unsigned long step)
+{
+	unsigned long i, sum = 0;
+
+	for (i = 0; i < SIZE; i += step)
+		sum += ((volatile char *)mem)[i];
+	return sum;
+}
+
+/* SIZE bytes, populated with pages of @step bytes */
+static char *map(unsigned long step)
+{
+	char *mem = mmap(NULL, SIZE + HUGE, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *use = (char *)(((uintptr_t)mem + HUGE - 1) & -HUGE);
+
+	if (mem == MAP_FAILED)
+		die("mmap");
+	munmap(mem, use - mem);
+	munmap(use + SIZE, mem + HUGE - use);
+	if (madvise(use, SIZE, step == HUGE ? MADV_HUGEPAGE : MADV_NOHUGEPAGE))
+		die("madvise");
+	touch(use, step);
+	if (step == HUGE && get("/proc/self/smaps_rollup", "AnonHugePages:") <
+	    (long)(SIZE >> 10)) {
+		errno = ENOMEM;
+		die("huge pages");
+	}
+	return use;
+}
+
+/* A child that does nothing until it is let go: *@go is the pipe to close */
+static pid_t fork_idle(int *go)
+{
+	int fds[2];
+	pid_t pid;
+	char c;
+
+	if (pipe(fds))
+		die("pipe");
+	pid = fork();
+	if (!pid) {
+		close(fds[1]);
+		_exit(read(fds[0], &c, 1) != 0);
+	}
+	if (pid < 0)
+		die("fork");
+	close(fds[0]);
+	*go = fds[1];
+	return pid;
+}
+
+static void let_go(pid_t pid, int go)
+{
+	close(go);
+	if (waitpid(pid, NULL, 0) != pid)
+		die("waitpid");
+}
+
+static uint64_t do_fork(char *mem, unsigned long step)
+{
+	uint64_t spent;
+	pid_t pid;
+
+	(void)mem;
+	(void)step;
+	start();
+	pid = fork();
+	if (!pid)
+		_exit(0);
+	spent = stop();
+	if (pid < 0 || waitpid(pid, NULL, 0) != pid)
+		die("fork");
+	return spent;
+}
+
+static uint64_t write_reuse(char *mem, unsigned long step)
+{
+	int go;
+	pid_t pid = fork_idle(&go);
+
+	let_go(pid, go);
+	start();
+	touch(mem, step);
+	return stop();
+}
+
+static uint64_t write_copy(char *mem, unsigned long step)
+{
+	uint64_t spent;
+	int go;
+	pid_t pid = fork_idle(&go);
+
+	start();
+	touch(mem, step);
+	spent = stop();
+	let_go(pid, go);
+	return spent;
+}
+
+/*
+ * Out to swap, and read ahead into the swap cache: then no figure contains a
+ * wait for the disk, which the TSC would count as well.
+ */
+static void swap_cached(char *mem)
+{
+	static unsigned char in[SIZE / PAGE];
+	unsigned long i;
+
+	/* Again, as a page on its way to the LRU lists is passed over. */
+	do {
+		if (madvise(mem, SIZE, MADV_PAGEOUT))
+			die("MADV_PAGEOUT");
+		while (get("/proc/vmstat", "nr_writeback ") > 0)
+			usleep(1000);
+	} while (get("/proc/self/smaps_rollup", "Swap:") < (long)(SIZE >> 10));
+	if (madvise(mem, SIZE, MADV_WILLNEED))
+		die("MADV_WILLNEED");
+	for (i = 0; i < SIZE / PAGE;) {
+		usleep(1000);
+		if (mincore(mem, SIZE, in))
+			die("mincore");
+		for (i = 0; i < SIZE / PAGE && (in[i] & 1); i++)
+			;
+	}
+}
+
+static uint64_t swapin_read(char *mem, unsigned long step)
+{
+	swap_cached(mem);
+	start();
+	look(mem, step);
+	return stop();
+}
+
+static uint64_t swapin_then_write(char *mem, unsigned long step)
+{
+	swap_cached(mem);
+	look(mem, step);
+	start();
+	touch(mem, step);
+	return stop();
+}
+
+static uint64_t clear_refs(char *mem, unsigned long step)
+{
+	int fd = open("/proc/self/clear_refs", O_WRONLY);
+	uint64_t spent;
+
+	if (fd < 0)
+		die("clear_refs");
+	touch(mem, step);
+	start();
+	if (write(fd, "4", 1) != 1)
+		die("clear_refs");
+	spent = stop();
+	close(fd);
+	return spent;
+}
+
+/* The same with a write pin, an io_uring fixed buffer, on a page of each THP */
+static uint64_t clear_refs_pinned(char *mem, unsigned long step)
+{
+	struct iovec iov[SIZE / HUGE];
+	struct io_uring_params params = { 0 };
+	int ring = syscall(__NR_io_uring_setup, 1, &params);
+	uint64_t spent;
+	unsigned int i;
+
+	if (ring < 0)
+		die("io_uring_setup");
+	for (i = 0; i < SIZE / HUGE; i++) {
+		iov[i].iov_base = mem + i * HUGE + PAGE;
+		iov[i].iov_len = PAGE;
+	}
+	if (syscall(__NR_io_uring_register, ring, IORING_REGISTER_BUFFERS, iov,
+		    SIZE / HUGE))
+		die("IORING_REGISTER_BUFFERS");
+	spent = clear_refs(mem, step);
+	if (syscall(__NR_io_uring_register, ring, IORING_UNREGISTER_BUFFERS,
+		    NULL, 0))
+		die("IORING_UNREGISTER_BUFFERS");
+	close(ring);
+	return spent;
+}
+
+/* mm/gup_test.h, and 5.10's mm/gup_benchmark.c: what they have in common */
+struct gup {
+	uint64_t get_delta_usec, put_delta_usec, addr, size;
+	uint32_t nr_pages_per_call, flags;
+	uint64_t more[10];
+};
+
+/* _IOWR('g', nr, ...): gup_test's argument is shorter than gup_benchmark's */
+static uint64_t gup(char *mem, bool pin)
+{
+	struct gup arg = {
+		.addr = (uintptr_t)mem, .size = SIZE, .nr_pages_per_call = 512,
+		.flags = 1,	/* FOLL_WRITE */
+	};
+	int fd = open("/sys/kernel/debug/gup_benchmark", O_RDWR);
+	unsigned int nr = pin ? 3 : 1, size = sizeof(arg);
+	uint64_t spent;
+
+	if (fd < 0) {
+		fd = open("/sys/kernel/debug/gup_test", O_RDWR);
+		nr = pin ? 2 : 1;
+		size = 80;
+	}
+	if (fd < 0)
+		die("gup_test");
+	start();
+	if (ioctl(fd, _IOC(_IOC_READ | _IOC_WRITE, 'g', nr, size), &arg))
+		die("gup_test");
+	spent = stop();
+	close(fd);
+	return spent;
+}
+
+static uint64_t gup_get(char *mem, unsigned long step)
+{
+	(void)step;
+	return gup(mem, false);
+}
+
+static uint64_t gup_pin(char *mem, unsigned long step)
+{
+	(void)step;
+	return gup(mem, true);
+}
+
+static const struct {
+	const char *name;
+	uint64_t (*run)(char *mem, unsigned long step);
+	unsigned long step;	/* size of the pages that it is done on */
+	unsigned long unit;	/* bytes that one of its operations covers */
+} benches[] = {
+	{ "fork",				do_fork,	PAGE, PAGE },
+	{ "fork",				do_fork,	HUGE, HUGE },
+	{ "write fault that reuses",		write_reuse,	PAGE, PAGE },
+	{ "write fault that reuses",		write_reuse,	HUGE, HUGE },
+	{ "write fault that copies",		write_copy,	PAGE, PAGE },
+	{ "write fault that copies",		write_copy,	HUGE, HUGE },
+	{ "swap-in by a read",			swapin_read,	PAGE, PAGE },
+	{ "write after that",			swapin_then_write, PAGE, PAGE },
+	{ "clear_refs",				clear_refs,	PAGE, PAGE },
+	{ "clear_refs",				clear_refs,	HUGE, HUGE },
+	{ "clear_refs, one pin each",		clear_refs_pinned, HUGE, HUGE },
+	{ "GUP-fast get and release",		gup_get,	PAGE, PAGE },
+	{ "GUP-fast get and release",		gup_get,	HUGE, PAGE },
+	{ "GUP-fast pin and release",		gup_pin,	PAGE, PAGE },
+	{ "GUP-fast pin and release",		gup_pin,	HUGE, PAGE },
+};
+
+int main(void)
+{
+	struct sched_param param = { .sched_priority = 1 };
+	unsigned int i, r;
+
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	/* Nothing else shall run while a clock runs; children are ordinary. */
+	set("/proc/sys/kernel/sched_rt_runtime_us", "-1");
+	set("/proc/sys/vm/page-cluster", "0");
+	set("/sys/kernel/mm/transparent_hugepage/khugepaged/defrag", "0");
+	if (sched_setscheduler(0, SCHED_FIFO | SCHED_RESET_ON_FORK, &param))
+		die("sched_setscheduler");
+
+	for (i = 0; i < sizeof(benches) / sizeof(benches[0]); i++) {
+		uint64_t sum = 0;
+
+		/* The first round warms up: caches, page tables, slabs. */
+		for (r = 0; r <= ROUNDS; r++) {
+			char *mem = map(benches[i].step);
+			uint64_t spent = benches[i].run(mem, benches[i].step);
+
+			if (r)
+				sum += spent;
+			munmap(mem, SIZE);
+		}
+		printf("%s, %s\t%.2f\n", benches[i].name,
+		       benches[i].step == PAGE ? "base pages" :
+		       benches[i].unit == PAGE ? "THP, a page" : "THP, each",
+		       (double)sum / ROUNDS / (SIZE / benches[i].unit));
+	}
+	return 0;
+}
