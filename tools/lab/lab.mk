@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # Kernels built, booted and judged. Each is a script of this folder; what they
 # take is at their tops.
+# RUN is the guest's shell's: a $ in it is not make's
+override RUN := $(value RUN)
 .PHONY: kernel vm verify bench check-lab
 kernel:		## BASE= VARIANT=stock|patched [FLAVOUR=kasan|kcsan|lockdep|bench]: out/.../bzImage
 	@tools/lab/kernel "$(BASE)" "$(VARIANT)" "$(FLAVOUR)"

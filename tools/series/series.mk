@@ -18,6 +18,7 @@ bases:	## the bases and what is there of each
 	@tools/series/bases
 lint:	## errors in the layout of bases/ and patches/
 	@tools/series/lint
-check-series: series-deps	## [BASES=]: lint and the tests of these commands
+check-series:	## [BASES=]: lint and the tests of these commands
+	@tools/deps series check
 	@tools/series/lint
 	@tools/series/test $(BASES)
