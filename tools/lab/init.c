@@ -20,6 +20,8 @@
 #include <termios.h>
 #include <unistd.h>
 
+#define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
+
 static const struct {
 	const char *type, *dir;
 } mounts[] = {
@@ -95,7 +97,7 @@ int main(void)
 	const char *swap = getenv("LAB_SWAP");
 	unsigned int i;
 
-	for (i = 0; i < sizeof(mounts) / sizeof(mounts[0]); i++) {
+	for (i = 0; i < ARRAY_SIZE(mounts); i++) {
 		mkdir(mounts[i].dir, 0755);
 		if (mount(mounts[i].type, mounts[i].dir, mounts[i].type, 0,
 			  NULL) && errno != EBUSY)
