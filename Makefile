@@ -10,13 +10,11 @@ export BASE VARIANT FLAVOUR FILES RUN MEM SWAP QEMU_ARGS KDIR TARBALL OFFLINE SO
 
 .DEFAULT_GOAL := verify
 
-.PHONY: check help clean
+.PHONY: check help
 check:	## [BASES="5.10 7.3"]: every test; what CI runs
 	@tools/check/run $(BASES)
 help:	## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## */\1\t/p' $(MAKEFILE_LIST) | expand -t 14
-clean:	## what was built and printed, not the fetched packages
-	rm -rf out
 
 include tools/series/series.mk
 include tools/lab/lab.mk
