@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Copy-on-write of anonymous memory decided by mapcount, and references that
+ * stay with their owner. The rules and who keeps them:
+ * Documentation/vm/anon_cow.rst
+ */
+#ifndef _LINUX_ANON_COW_H
+#define _LINUX_ANON_COW_H
+
+#include <linux/mm.h>
+#include <linux/rmap.h>
+
+struct mmu_gather;
+struct mmu_gather_batch;
+
+/* What is to be done about a write to a page that is mapped read-only. */
+enum anon_wp {
+	ANON_WP_COPY,
+	ANON_WP_REUSE,
+	ANON_WP_RETRY,		/* the page table lock was dropped: fault again */
+};
+
+bool anon_page_exclusive(struct page *page);
+enum anon_wp anon_wp_page(struct vm_fault *vmf);
+bool anon_wp_lock(struct page *page);
+bool anon_wp_must_copy(struct page *page, bool locked);
+bool anon_swapin_reuse(struct page *page);
+
+bool gup_must_unshare(struct vm_area_struct *vma, unsigned int flags,
+		      struct page *page, bool pmd);
+bool gup_fast_must_unshare(unsigned int flags, struct page *page);
+
+bool anon_read_lock(struct vm_area_struct *vma, unsigned long addr,
+		    struct page *page);
+void anon_read_unlock(struct page *page);
+
+/**
+ * struct anon_fork - what fork found out about the THP it copies the PTEs of
+ * @locked: its head page, whose lock is held, or NULL
+ * @referenced: it has references that are neither mappings nor swap cache
+ */
+struct anon_fork {
+	struct page *locked;
+	bool referenced;
+};
+
+bool __anon_fork_must_copy(struct anon_fork *fork, struct page *page);
+void anon_fork_unlock(struct anon_fork *fork);
+bool anon_fork_must_split(struct page *head);
+bool anon_fork_must_copy_hugetlb(struct page *head);
+bool anon_fork_must_fault(struct vm_area_struct *vma, pte_t pte);
+int anon_fork_fault(struct vm_area_struct *vma, unsigned long addr);
+
+/**
+ * anon_fork_must_copy - may fork share this page of a private mapping?
+ * @fork: state of the caller, zeroed before the first page
+ * @page: the page that a present PTE of the parent maps
+ *
+ * A page with one reference has but the mapping at hand, whatever it is.
+ *
+ * Context: The parent's mmap_lock is held for writing, its page table lock is
+ * held, and its write_protect_seq is odd.
+ * Return: true if the child needs a copy of its own.
+ */
+static inline bool anon_fork_must_copy(struct anon_fork *fork,
+				       struct page *page)
+{
+	return page_ref_count(page) != 1 && __anon_fork_must_copy(fork, page);
+}
+
+bool anon_unmap_referenced(struct page *page, struct page *subpage);
+
+/**
+ * struct anon_zap - rmaps that one page table's zap leaves for after the flush
+ * @tlb: the gather that holds the pages
+ * @batch: where in it this page table's pages begin
+ * @nr: index into @batch
+ * @active: other CPUs may still reach the pages by their TLBs
+ * @late: there are such pages
+ */
+struct anon_zap {
+	struct mmu_gather *tlb;
+	struct mmu_gather_batch *batch;
+	unsigned int nr;
+	bool active;
+	bool late;
+};
+
+void anon_zap_start(struct anon_zap *zap, struct mmu_gather *tlb);
+struct page *__anon_zap_rmap(struct anon_zap *zap, struct page *page);
+void __anon_zap_flush(struct anon_zap *zap);
+void anon_zap_huge(struct mmu_gather *tlb, struct page *page);
+
+/**
+ * anon_zap_rmap - remove a page's rmap, now or after the TLB flush
+ * @zap: from anon_zap_start()
+ * @page: the base page that the PTE mapped, which was cleared
+ *
+ * Context: The page table lock is held.
+ * Return: what is to be put into the gather.
+ */
+static inline struct page *anon_zap_rmap(struct anon_zap *zap,
+					 struct page *page)
+{
+	if (unlikely(zap->active))
+		return __anon_zap_rmap(zap, page);
+	page_remove_rmap(page, false);
+	return page;
+}
+
+/**
+ * anon_zap_flush - flush TLBs and remove the rmaps that waited for it
+ * @zap: from anon_zap_start()
+ *
+ * The page table lock is still held, as for the TLB flush of dirty file pages:
+ * who walks the rmap of a page finds its PTE, or waits, or finds it gone from
+ * mapcount, too.
+ *
+ * Context: The page table lock is held.
+ */
+static inline void anon_zap_flush(struct anon_zap *zap)
+{
+	if (unlikely(zap->late))
+		__anon_zap_flush(zap);
+}
+
+#endif /* _LINUX_ANON_COW_H */

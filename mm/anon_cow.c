@@ -1,0 +1,622 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Copy-on-write of anonymous memory decided by mapcount, and references that
+ * stay with their owner.
+ *
+ * Three rules:
+ *
+ * - A reference to an anonymous page is taken only while the page is exclusive:
+ *   one mapping or swap entry, of one mm. GUP un-shares first.
+ * - A page with references is not made shared: fork copies it, KSM and reclaim
+ *   leave it alone.
+ * - A write fault on an exclusive page reuses the page. "Cannot tell" means try
+ *   again, never copy: a copy would take the page from under its references.
+ *
+ * "References" are those that GUP took, FOLL_GET or FOLL_PIN. What looks like
+ * one (LRU pagevecs, isolation, a lookup in the swap cache) costs a copy in
+ * fork or keeps a page from reclaim, no more.
+ *
+ * What keeps a mapcount stable while it is read here:
+ *
+ * - Our own mapping or swap entry: the page table lock.
+ * - Another mapping that comes: it needs the page lock (swap-in, the end of a
+ *   migration, the split of a PMD), or it is fork's. Fork of our mm needs our
+ *   mmap_lock for writing; fork of another mm that maps the page raises a count
+ *   that is above one anyway.
+ * - Another mapping that goes: nothing. It can turn "shared" into "exclusive",
+ *   so "shared" is asked again before a page is replaced, see
+ *   anon_wp_must_copy(). It goes only once no TLB can reach the page by it, see
+ *   anon_zap_rmap().
+ * - Migration takes all mappings away and puts them back one by one: the page
+ *   lock.
+ * - Swap entries: swap_duplicate() and swap_free() with the page locked, fork
+ *   as above, and zap, which only ends sharing.
+ *
+ * Documentation/vm/anon_cow.rst has the whole picture.
+ */
+
+#include <linux/anon_cow.h>
+#include <linux/huge_mm.h>
+#include <linux/hugetlb.h>
+#include <linux/ksm.h>
+#include <linux/pagemap.h>
+#include <linux/rmap.h>
+#include <linux/sched/mm.h>
+#include <linux/swap.h>
+#include <linux/swapops.h>
+
+#include <asm/tlb.h>
+
+#include "internal.h"
+
+/*
+ * How often the base page is mapped. Never too low, but too high for the
+ * moment in which page_remove_rmap() takes the last PMD mapping of a THP away
+ * that is also mapped by PTEs: compound_mapcount falls, then PG_double_map,
+ * then the one that PG_double_map added to each subpage. Between the first two
+ * page_mapcount() has the right answer already, after that it is too high
+ * again. Here it is too high for the whole time: "exclusive", once said, must
+ * stay true while GUP's references rely on it.
+ */
+static int anon_mapcount(struct page *page)
+{
+	struct page *head = compound_head(page);
+	int compound, count;
+
+	if (!PageCompound(page))
+		return page_mapcount(page);
+	compound = compound_mapcount(head);
+	if (PageHuge(head))
+		return compound;
+	count = atomic_read(&page->_mapcount) + 1;
+	if (PageDoubleMap(head))
+		return compound ? count - 1 + compound : count;
+	return count + compound;
+}
+
+/**
+ * anon_page_exclusive - is this the only mapping or swap entry of the page?
+ * @page: an anonymous base page, maybe a subpage, or the head of a hugetlb page
+ *
+ * Of a THP only the base page counts: a THP that is mapped by PTEs may be
+ * shared in part. False may be out of date at once, true is not.
+ *
+ * Context: The page is locked, and so is the page table with the mapping or
+ * swap entry of it that the caller asks for.
+ * Return: true if no other mm can reach the page, by a TLB neither.
+ */
+bool anon_page_exclusive(struct page *page)
+{
+	int count;
+
+	VM_BUG_ON_PAGE(!PageLocked(page), page);
+
+	if (PageKsm(page))
+		return false;
+	count = anon_mapcount(page);
+	if (!PageHuge(page) && PageSwapCache(page))
+		count += page_swapcount(page);
+	return count == 1;
+}
+
+/* A device that checksums what it writes must not see it change meanwhile. */
+static bool anon_writeback_is_stable(struct page *page)
+{
+#ifdef CONFIG_SWAP
+	page = compound_head(page);
+	return PageSwapCache(page) && PageWriteback(page) &&
+	       data_race(page_swap_info(page)->flags & SWP_STABLE_WRITES);
+#else
+	return false;
+#endif
+}
+
+/**
+ * anon_wp_page - decide on a write to, or the un-sharing of, a read-only PTE
+ * @vmf: the fault. @vmf->page is the anonymous page that the PTE maps
+ *
+ * Most pages that are shared say so in one read; they are asked again by
+ * anon_wp_must_copy(). All else is decided under the page lock.
+ *
+ * Context: The page table lock is held; it is dropped only for ANON_WP_RETRY.
+ * May sleep then.
+ * Return: ANON_WP_COPY, or ANON_WP_REUSE, or ANON_WP_RETRY with the PTE
+ * unmapped and unlocked.
+ */
+enum anon_wp anon_wp_page(struct vm_fault *vmf)
+{
+	struct page *page = vmf->page;
+
+	if (PageKsm(page))
+		return ANON_WP_COPY;
+	if (!PageCompound(page) && page_mapcount(page) > 1)
+		return ANON_WP_COPY;
+
+	if (unlikely(!trylock_page(page))) {
+		get_page(page);
+		pte_unmap_unlock(vmf->pte, vmf->ptl);
+		lock_page(page);
+		vmf->pte = pte_offset_map_lock(vmf->vma->vm_mm, vmf->pmd,
+					       vmf->address, &vmf->ptl);
+		if (!pte_same(*vmf->pte, vmf->orig_pte)) {
+			update_mmu_tlb(vmf->vma, vmf->address, vmf->pte);
+			pte_unmap_unlock(vmf->pte, vmf->ptl);
+			unlock_page(page);
+			put_page(page);
+			return ANON_WP_RETRY;
+		}
+		put_page(page);		/* the PTE has another */
+	}
+
+	if (!anon_page_exclusive(page)) {
+		unlock_page(page);
+		return ANON_WP_COPY;
+	}
+
+	if (unlikely(PageSwapCache(page)) && (vmf->flags & FAULT_FLAG_WRITE) &&
+	    !try_to_free_swap(page) && anon_writeback_is_stable(page)) {
+		get_page(page);
+		pte_unmap_unlock(vmf->pte, vmf->ptl);
+		wait_on_page_writeback(compound_head(page));
+		unlock_page(page);
+		put_page(page);
+		return ANON_WP_RETRY;
+	}
+	unlock_page(page);
+	return ANON_WP_REUSE;
+}
+
+/**
+ * anon_wp_lock - lock a page if anon_wp_must_copy() will need that
+ * @page: the page that a write fault has copied, or NULL
+ *
+ * Context: A reference is held, the page table lock is not. May sleep.
+ * Return: true if the page was locked.
+ */
+bool anon_wp_lock(struct page *page)
+{
+	if (!page || !PageAnon(page) || PageKsm(page))
+		return false;
+	if (likely(!PageCompound(page) && !PageSwapCache(page)))
+		return false;
+	lock_page(page);
+	return true;
+}
+
+/**
+ * anon_wp_must_copy - is the page that was copied still shared?
+ * @page: the old page, or NULL
+ * @locked: what anon_wp_lock() said
+ *
+ * The page table lock was dropped for the copy. Meanwhile the other mappings
+ * may have gone, and GUP may have taken a reference that is ours to keep. It
+ * cannot take one now: of a read-only PTE only the slow path does, with the
+ * page table lock held.
+ *
+ * An unlocked page that was mapped more than once and no longer is may have
+ * become a swap entry of the other mm. The next fault finds out.
+ *
+ * Context: The page table lock is held, and the PTE still maps the page.
+ * Return: true to replace the page, false to fault again.
+ */
+bool anon_wp_must_copy(struct page *page, bool locked)
+{
+	if (!page || !PageAnon(page) || PageKsm(page))
+		return true;
+	if (locked)
+		return !anon_page_exclusive(page);
+	return page_mapcount(page) > 1;
+}
+
+/**
+ * anon_swapin_reuse - may the page that a write swaps in be mapped writable?
+ * @page: the page that belongs to the swap entry
+ *
+ * reuse_swap_page() also drops the swap cache. Of a THP it knows the maximum
+ * over all subpages only; what it refuses do_wp_page() decides.
+ *
+ * Context: The page and the page table are locked, the swap entry is still
+ * counted and the page not yet mapped by it.
+ * Return: true if it may.
+ */
+bool anon_swapin_reuse(struct page *page)
+{
+	if (PageCompound(page) && !anon_page_exclusive(page))
+		return false;
+	return reuse_swap_page(page, NULL);
+}
+
+/*
+ * As anon_page_exclusive(), for all of a THP that the caller maps by a PMD. Who
+ * splits another PMD of it, so as to map it by PTEs, sets PG_double_map.
+ */
+static bool anon_thp_exclusive(struct page *head)
+{
+	if (compound_mapcount(head) != 1)
+		return false;
+	if (likely(!PageDoubleMap(head) && !PageSwapCache(head)))
+		return true;
+	return reuse_swap_page(head, NULL);
+}
+
+/**
+ * gup_must_unshare - may GUP take a reference by this read-only entry?
+ * @vma: the mapping
+ * @flags: FOLL_ flags
+ * @page: the page it maps; the head page if it is a PMD or hugetlb entry
+ * @pmd: it is a PMD of a THP
+ *
+ * The contents of KSM and zero pages never change, so there is nothing to
+ * leak; and a short-term reference need not follow a later write to a page of
+ * the page cache. FOLL_LONGTERM must see what the owner writes, so it breaks
+ * copy-on-write of all.
+ *
+ * The page lock keeps the end of a migration away, which restores one mapping
+ * after the other. If it cannot be had, the fault waits for it.
+ *
+ * Context: The page table lock is held, and the mmap_lock at least for
+ * reading: nobody can make the page shared until the reference is taken.
+ * Return: true to fault with FAULT_FLAG_UNSHARE first.
+ */
+bool gup_must_unshare(struct vm_area_struct *vma, unsigned int flags,
+		      struct page *page, bool pmd)
+{
+	bool exclusive;
+
+	if (!(flags & (FOLL_GET | FOLL_PIN)) ||
+	    (flags & (FOLL_WRITE | FOLL_DUMP | FOLL_NOUNSHARE)))
+		return false;
+	if (!PageAnon(page))
+		return (flags & FOLL_LONGTERM) &&
+		       is_cow_mapping(vma->vm_flags);
+	if (PageKsm(page))
+		return flags & FOLL_LONGTERM;
+	if (!trylock_page(page))
+		return true;
+	exclusive = pmd ? anon_thp_exclusive(page) : anon_page_exclusive(page);
+	unlock_page(page);
+	return !exclusive;
+}
+
+/**
+ * gup_fast_must_unshare - the same for GUP-fast
+ * @flags: FOLL_ flags
+ * @page: the page that an entry that is not writable maps, with a reference
+ *
+ * Nothing here keeps a mapcount stable, so all that would ask for one goes the
+ * slow way, and so does what depends on the VMA.
+ *
+ * Context: Interrupts are off. The entry was read again after the reference
+ * was taken.
+ * Return: true to drop the reference and leave the page to the slow path.
+ */
+bool gup_fast_must_unshare(unsigned int flags, struct page *page)
+{
+	if (flags & (FOLL_WRITE | FOLL_NOUNSHARE))
+		return false;
+	if (flags & FOLL_LONGTERM)
+		return true;
+	return PageAnon(page) && !PageKsm(page);
+}
+
+/**
+ * anon_read_lock - make sure that a page may be read on behalf of its mm
+ * @vma: the mapping
+ * @addr: user address
+ * @page: what FOLL_NOUNSHARE found there, with a reference
+ *
+ * A reference does not keep a page shared: once the mm that is read unmaps it,
+ * another may be its only owner, and write what is not for our eyes. While the
+ * page is locked and still mapped here, no other mm can reuse it.
+ *
+ * Context: The mmap_lock is held. May sleep.
+ * Return: true if it is; anon_read_unlock() ends the access. False if @page is
+ * no longer mapped at @addr.
+ */
+bool anon_read_lock(struct vm_area_struct *vma, unsigned long addr,
+		    struct page *page)
+{
+	if (!PageAnon(page))
+		return true;
+	lock_page(page);
+	if (follow_page(vma, addr, 0) == page)
+		return true;
+	unlock_page(page);
+	return false;
+}
+
+/**
+ * anon_read_unlock - end what anon_read_lock() allowed
+ * @page: the page
+ */
+void anon_read_unlock(struct page *page)
+{
+	if (PageAnon(page))
+		unlock_page(page);
+}
+
+/* References of the page or THP that are neither mappings nor swap cache. */
+static int anon_extra_refs(struct page *head)
+{
+	int nr = thp_nr_pages(head);
+	int count = page_count(head);
+
+	/*
+	 * The page is locked, so mappings and swap cache can only go: the
+	 * mapping before its reference. In this order what goes meanwhile looks
+	 * like a reference; in the other one it would hide one.
+	 */
+	smp_rmb();
+	return count - total_mapcount(head) - (PageSwapCache(head) ? nr : 0);
+}
+
+/*
+ * The slow half of anon_fork_must_copy(). A base page that is shared has no
+ * references (GUP saw to that) and need not be asked. One that is not has but
+ * our mapping and the swap cache, which comes and goes with the page locked.
+ *
+ * A THP counts the references of all its subpages in its head, so they are
+ * compared with all mappings, which other mms may have of other subpages. The
+ * page stays locked while the caller maps subpages, lest two forks of two mms
+ * mistake each other's new mappings.
+ *
+ * Pairs with GUP-fast: it takes the reference, then reads write_protect_seq;
+ * copy_page_range() writes that, then we read the references.
+ */
+bool __anon_fork_must_copy(struct anon_fork *fork, struct page *page)
+{
+	struct page *head = compound_head(page);
+	bool referenced;
+
+	if (!PageAnon(head) || PageKsm(head))
+		return false;
+
+	if (!PageCompound(head)) {
+		if (page_mapcount(head) > 1)
+			return false;
+		if (!PageSwapCache(head))
+			return page_count(head) != 1;
+		if (!trylock_page(head))
+			return true;
+		referenced = anon_extra_refs(head) > 0;
+		unlock_page(head);
+		return referenced;
+	}
+
+	if (fork->locked != head) {
+		anon_fork_unlock(fork);
+		if (!trylock_page(head))
+			return true;
+		fork->locked = head;
+		fork->referenced = anon_extra_refs(head) > 0;
+	}
+	return fork->referenced && anon_mapcount(page) == 1;
+}
+
+/**
+ * anon_fork_unlock - before the page table lock goes
+ * @fork: state of the caller
+ */
+void anon_fork_unlock(struct anon_fork *fork)
+{
+	if (fork->locked)
+		unlock_page(fork->locked);
+	fork->locked = NULL;
+}
+
+/**
+ * anon_fork_must_split - may fork share this THP by a PMD?
+ * @head: the THP that a PMD of the parent maps
+ *
+ * One reference is the mapping at hand. With a second mapping by a PMD all of
+ * the THP is shared, and has no references.
+ *
+ * Context: As anon_fork_must_copy().
+ * Return: true to split the PMD; the PTEs are then copied one by one.
+ */
+bool anon_fork_must_split(struct page *head)
+{
+	bool referenced;
+
+	if (likely(page_ref_count(head) == 1) || compound_mapcount(head) > 1)
+		return false;
+	if (!trylock_page(head))
+		return true;
+	referenced = anon_extra_refs(head) > 0;
+	unlock_page(head);
+	return referenced;
+}
+
+/**
+ * anon_fork_must_copy_hugetlb - may fork share this hugetlb page?
+ * @head: the page that the parent maps privately
+ *
+ * Context: As anon_fork_must_copy().
+ * Return: true if the child needs a copy of its own.
+ */
+bool anon_fork_must_copy_hugetlb(struct page *head)
+{
+	return PageAnon(head) && compound_mapcount(head) == 1 &&
+	       page_count(head) != 1;
+}
+
+/* May the page that belongs to a swap entry have references of its one owner? */
+static bool anon_swap_referenced(swp_entry_t entry)
+{
+#ifdef CONFIG_SWAP
+	unsigned char *map = swp_swap_info(entry)->swap_map;
+	unsigned char count = READ_ONCE(map[swp_offset(entry)]);
+	struct page *page, *head;
+	bool referenced = true;
+
+	/* The owner's entry holds the map, and only fork of it adds to it. */
+	if (!(count & SWAP_HAS_CACHE) || (count & ~SWAP_HAS_CACHE) != 1)
+		return false;
+	page = find_get_page(swap_address_space(entry), swp_offset(entry));
+	if (!page)
+		return false;
+	head = compound_head(page);
+	if (PageHWPoison(page)) {
+		referenced = false;
+	} else if (trylock_page(head)) {
+		referenced = PageUptodate(head) && anon_extra_refs(head) > 1;
+		unlock_page(head);
+	}
+	put_page(page);
+	return referenced;
+#else
+	return false;
+#endif
+}
+
+/**
+ * anon_fork_must_fault - must an entry become present before fork copies it?
+ * @vma: the parent's mapping
+ * @pte: an entry that is not present
+ *
+ * A page that migrates may have references, which make the migration fail;
+ * they cannot be told from the migration's own. A page that reclaim has
+ * unmapped may have them if it is a THP, see anon_unmap_referenced(). Both are
+ * brought back first, and then copied or shared as every page.
+ *
+ * Context: As anon_fork_must_copy().
+ * Return: true to drop the locks and call anon_fork_fault().
+ */
+bool anon_fork_must_fault(struct vm_area_struct *vma, pte_t pte)
+{
+	swp_entry_t entry = pte_to_swp_entry(pte);
+
+	if (!is_cow_mapping(vma->vm_flags))
+		return false;
+	if (is_migration_entry(entry))
+		return PageAnon(migration_entry_to_page(entry));
+	if (non_swap_entry(entry))
+		return false;
+	return anon_swap_referenced(entry);
+}
+
+/**
+ * anon_fork_fault - make an entry of the parent present
+ * @vma: the parent's mapping
+ * @addr: user address
+ *
+ * Context: The parent's mmap_lock is held for writing, and no page table lock.
+ * Sleeps, for as long as a migration or a read from swap takes.
+ * Return: 0, or -ENOMEM.
+ */
+int anon_fork_fault(struct vm_area_struct *vma, unsigned long addr)
+{
+	/* REMOTE: protection keys are not asked */
+	vm_fault_t ret = handle_mm_fault(vma, addr, FAULT_FLAG_REMOTE, NULL);
+
+	cond_resched();
+	return ret & VM_FAULT_ERROR ? -ENOMEM : 0;
+}
+
+/**
+ * anon_unmap_referenced - must reclaim put the entry back that it just cleared?
+ * @page: the page or THP that reclaim has isolated and locked
+ * @subpage: the base page of it whose PTE was cleared
+ *
+ * Pairs with GUP-fast: it takes the reference, then reads the PTE again. A base
+ * page without references can be given none as long as it is a swap entry. Of
+ * a THP only the first page is asked, which finds all references that are older
+ * than the unmapping; the rest fork finds, see anon_fork_must_fault().
+ *
+ * Context: The page table lock is held. Expects one reference of the caller.
+ * Return: true if somebody may hold a reference to the page.
+ */
+bool anon_unmap_referenced(struct page *page, struct page *subpage)
+{
+	if (page != subpage)
+		return false;
+	smp_mb();
+	return anon_extra_refs(page) > 1;
+}
+
+/*
+ * May a CPU reach by its TLB what @tlb has just unmapped? Not in exit, and not
+ * if the only user of the mm is busy here. Whoever else works on the user
+ * addresses of an mm holds mm_users.
+ */
+static bool tlb_others_may_reach(struct mmu_gather *tlb)
+{
+	if (IS_ENABLED(CONFIG_MMU_GATHER_NO_GATHER) || tlb->fullmm)
+		return false;
+	return tlb->mm != current->mm || atomic_read(&tlb->mm->mm_users) != 1;
+}
+
+/**
+ * anon_zap_start - before the PTEs of one page table are zapped
+ * @zap: where to keep what anon_zap_flush() needs
+ * @tlb: the gather
+ *
+ * Context: The page table lock is held until after anon_zap_flush().
+ */
+void anon_zap_start(struct anon_zap *zap, struct mmu_gather *tlb)
+{
+	zap->active = tlb_others_may_reach(tlb);
+	zap->late = false;
+#ifndef CONFIG_MMU_GATHER_NO_GATHER
+	zap->tlb = tlb;
+	zap->batch = tlb->active;
+	zap->nr = tlb->active->nr;
+#endif
+}
+
+/* In a gather's batch: a page whose rmap is still to be removed. */
+#define LATE_RMAP	1UL
+
+/*
+ * The other mm that maps a page reuses it once mapcount says that we do not.
+ * Our threads must not be able to read it by then: that is what Linus Torvalds
+ * held against mapcount. A page with one reference is nobody else's. Any other
+ * may be shared: by mappings, by swap entries, or by migration entries, which
+ * count as nothing but come with a reference of the migration.
+ */
+struct page *__anon_zap_rmap(struct anon_zap *zap, struct page *page)
+{
+	if (!PageAnon(page) || page_ref_count(page) == 1) {
+		page_remove_rmap(page, false);
+		return page;
+	}
+	zap->late = true;
+	return (struct page *)((unsigned long)page | LATE_RMAP);
+}
+
+void __anon_zap_flush(struct anon_zap *zap)
+{
+#ifndef CONFIG_MMU_GATHER_NO_GATHER
+	struct mmu_gather_batch *batch = zap->batch;
+	unsigned int i = zap->nr;
+
+	tlb_flush_mmu_tlbonly(zap->tlb);
+	for (;; batch = batch->next, i = 0) {
+		for (; i < batch->nr; i++) {
+			unsigned long entry = (unsigned long)batch->pages[i];
+
+			if (!(entry & LATE_RMAP))
+				continue;
+			batch->pages[i] = (struct page *)(entry & ~LATE_RMAP);
+			page_remove_rmap(batch->pages[i], false);
+		}
+		if (batch == zap->tlb->active)
+			break;
+	}
+	zap->late = false;
+#endif
+}
+
+/**
+ * anon_zap_huge - flush TLBs before the rmap of a THP or hugetlb page goes
+ * @tlb: the gather, which knows of the entry that was cleared
+ * @page: the page
+ *
+ * Context: The page table lock is held, and the rmap removed before it goes.
+ */
+void anon_zap_huge(struct mmu_gather *tlb, struct page *page)
+{
+	if (PageAnon(page) && page_ref_count(page) != 1 &&
+	    tlb_others_may_reach(tlb))
+		tlb_flush_mmu_tlbonly(tlb);
+}
