@@ -611,12 +611,17 @@ void __anon_zap_flush(struct anon_zap *zap)
  * anon_zap_huge - flush TLBs before the rmap of a THP or hugetlb page goes
  * @tlb: the gather, which knows of the entry that was cleared
  * @page: the page
+ * @addr: user address that was mapped
  *
  * Context: The page table lock is held, and the rmap removed before it goes.
  */
-void anon_zap_huge(struct mmu_gather *tlb, struct page *page)
+void anon_zap_huge(struct mmu_gather *tlb, struct page *page,
+		   unsigned long addr)
 {
-	if (PageAnon(page) && page_ref_count(page) != 1 &&
-	    tlb_others_may_reach(tlb))
-		tlb_flush_mmu_tlbonly(tlb);
+	if (!PageAnon(page) || page_ref_count(page) == 1 ||
+	    !tlb_others_may_reach(tlb))
+		return;
+	tlb_flush_mmu_tlbonly(tlb);
+	/* There is nothing left to flush, but a gather of pages has a range */
+	__tlb_adjust_range(tlb, addr, page_size(page));
 }

@@ -89,7 +89,8 @@ struct anon_zap {
 void anon_zap_start(struct anon_zap *zap, struct mmu_gather *tlb);
 struct page *__anon_zap_rmap(struct anon_zap *zap, struct page *page);
 void __anon_zap_flush(struct anon_zap *zap);
-void anon_zap_huge(struct mmu_gather *tlb, struct page *page);
+void anon_zap_huge(struct mmu_gather *tlb, struct page *page,
+		   unsigned long addr);
 
 /**
  * anon_zap_rmap - remove a page's rmap, now or after the TLB flush
