@@ -39,6 +39,7 @@
 #include <linux/huge_mm.h>
 #include <linux/hugetlb.h>
 #include <linux/ksm.h>
+#include <linux/mmu_notifier.h>
 #include <linux/pagemap.h>
 #include <linux/rmap.h>
 #include <linux/sched/mm.h>
@@ -535,15 +536,18 @@ bool anon_unmap_referenced(struct page *page, struct page *subpage)
 }
 
 /*
- * May a CPU reach by its TLB what @tlb has just unmapped? Not in exit, and not
+ * May somebody reach by a TLB what @tlb has just unmapped? Not in exit, and not
  * if the only user of the mm is busy here. Whoever else works on the user
- * addresses of an mm holds mm_users.
+ * addresses of an mm holds mm_users, or is a device with an MMU notifier.
  */
 static bool tlb_others_may_reach(struct mmu_gather *tlb)
 {
+	struct mm_struct *mm = tlb->mm;
+
 	if (IS_ENABLED(CONFIG_MMU_GATHER_NO_GATHER) || tlb->fullmm)
 		return false;
-	return tlb->mm != current->mm || atomic_read(&tlb->mm->mm_users) != 1;
+	return mm != current->mm || atomic_read(&mm->mm_users) != 1 ||
+	       mm_has_notifiers(mm);
 }
 
 /**
