@@ -100,6 +100,21 @@ bool anon_page_exclusive(struct page *page)
 	return count == 1;
 }
 
+/*
+ * The copy in swap is about to be out of date. The swap count is known to be
+ * zero for a base page, and nothing can raise it.
+ */
+static bool anon_drop_swap(struct page *page)
+{
+	if (PageCompound(page))
+		return try_to_free_swap(page);
+	if (PageWriteback(page))
+		return false;
+	delete_from_swap_cache(page);
+	SetPageDirty(page);
+	return true;
+}
+
 /* A device that checksums what it writes must not see it change meanwhile. */
 static bool anon_writeback_is_stable(struct page *page)
 {
@@ -112,19 +127,11 @@ static bool anon_writeback_is_stable(struct page *page)
 #endif
 }
 
-/**
- * anon_wp_page - decide on a write to, or the un-sharing of, a read-only PTE
- * @vmf: the fault. @vmf->page is the anonymous page that the PTE maps
- *
+/*
  * Most pages that are shared say so in one read; they are asked again by
  * anon_wp_must_copy(). All else is decided under the page lock.
- *
- * Context: The page table lock is held; it is dropped only for ANON_WP_RETRY.
- * May sleep then.
- * Return: ANON_WP_COPY, or ANON_WP_REUSE, or ANON_WP_RETRY with the PTE
- * unmapped and unlocked.
  */
-enum anon_wp anon_wp_page(struct vm_fault *vmf)
+enum anon_wp __anon_wp_page(struct vm_fault *vmf)
 {
 	struct page *page = vmf->page;
 
@@ -154,8 +161,8 @@ enum anon_wp anon_wp_page(struct vm_fault *vmf)
 		return ANON_WP_COPY;
 	}
 
-	if (unlikely(PageSwapCache(page)) && (vmf->flags & FAULT_FLAG_WRITE) &&
-	    !try_to_free_swap(page) && anon_writeback_is_stable(page)) {
+	if (PageSwapCache(page) && (vmf->flags & FAULT_FLAG_WRITE) &&
+	    !anon_drop_swap(page) && anon_writeback_is_stable(page)) {
 		get_page(page);
 		pte_unmap_unlock(vmf->pte, vmf->ptl);
 		wait_on_page_writeback(compound_head(page));
@@ -167,46 +174,23 @@ enum anon_wp anon_wp_page(struct vm_fault *vmf)
 	return ANON_WP_REUSE;
 }
 
-/**
- * anon_wp_lock - lock a page if anon_wp_must_copy() will need that
- * @page: the page that a write fault has copied, or NULL
- *
- * Context: A reference is held, the page table lock is not. May sleep.
- * Return: true if the page was locked.
- */
-bool anon_wp_lock(struct page *page)
+bool __anon_wp_lock(struct page *page)
 {
-	if (!page || !PageAnon(page) || PageKsm(page))
-		return false;
-	if (likely(!PageCompound(page) && !PageSwapCache(page)))
+	if (!PageAnon(page) || PageKsm(page))
 		return false;
 	lock_page(page);
 	return true;
 }
 
-/**
- * anon_wp_must_copy - is the page that was copied still shared?
- * @page: the old page, or NULL
- * @locked: what anon_wp_lock() said
- *
- * The page table lock was dropped for the copy. Meanwhile the other mappings
- * may have gone, and GUP may have taken a reference that is ours to keep. It
- * cannot take one now: of a read-only PTE only the slow path does, with the
- * page table lock held.
- *
+/*
  * An unlocked page that was mapped more than once and no longer is may have
  * become a swap entry of the other mm. The next fault finds out.
- *
- * Context: The page table lock is held, and the PTE still maps the page.
- * Return: true to replace the page, false to fault again.
  */
-bool anon_wp_must_copy(struct page *page, bool locked)
+bool __anon_wp_must_copy(struct page *page, bool locked)
 {
 	if (!page || !PageAnon(page) || PageKsm(page))
 		return true;
-	if (locked)
-		return !anon_page_exclusive(page);
-	return page_mapcount(page) > 1;
+	return locked && !anon_page_exclusive(page);
 }
 
 /**

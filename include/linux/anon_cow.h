@@ -21,10 +21,67 @@ enum anon_wp {
 };
 
 bool anon_page_exclusive(struct page *page);
-enum anon_wp anon_wp_page(struct vm_fault *vmf);
-bool anon_wp_lock(struct page *page);
-bool anon_wp_must_copy(struct page *page, bool locked);
+enum anon_wp __anon_wp_page(struct vm_fault *vmf);
+bool __anon_wp_lock(struct page *page);
+bool __anon_wp_must_copy(struct page *page, bool locked);
 bool anon_swapin_reuse(struct page *page);
+
+/**
+ * anon_wp_page - decide on a write to, or the un-sharing of, a read-only PTE
+ * @vmf: the fault. @vmf->page is the anonymous page that the PTE maps
+ *
+ * A page with one reference has but this mapping: no other one, no swap cache,
+ * no migration. KSM keeps pages without a reference, but has one while it makes
+ * the page its own. Mapcount has to tell only about the others.
+ *
+ * Context: The page table lock is held; it is dropped only for ANON_WP_RETRY.
+ * May sleep then.
+ * Return: ANON_WP_COPY, or ANON_WP_REUSE, or ANON_WP_RETRY with the PTE
+ * unmapped and unlocked.
+ */
+static inline enum anon_wp anon_wp_page(struct vm_fault *vmf)
+{
+	if (unlikely(page_ref_count(vmf->page) != 1))
+		return __anon_wp_page(vmf);
+	/* Pairs with put_page() by KSM, after set_page_stable_node() */
+	smp_rmb();
+	return PageKsm(vmf->page) ? ANON_WP_COPY : ANON_WP_REUSE;
+}
+
+/**
+ * anon_wp_lock - lock a page if anon_wp_must_copy() will need that
+ * @page: the page that a write fault has copied, or NULL
+ *
+ * Context: A reference is held, the page table lock is not. May sleep.
+ * Return: true if the page was locked.
+ */
+static inline bool anon_wp_lock(struct page *page)
+{
+	if (!page || likely(!PageCompound(page) && !PageSwapCache(page)))
+		return false;
+	return __anon_wp_lock(page);
+}
+
+/**
+ * anon_wp_must_copy - is the page that was copied still shared?
+ * @page: the old page, or NULL
+ * @locked: what anon_wp_lock() said
+ *
+ * The page table lock was dropped for the copy. Meanwhile the other mappings
+ * may have gone, and GUP may have taken a reference that is ours to keep. It
+ * cannot take one now: of a read-only PTE only the slow path does, with the
+ * page table lock held.
+ *
+ * Context: The page table lock is held, and the PTE still maps the page.
+ * Return: true to replace the page, false to fault again.
+ */
+static inline bool anon_wp_must_copy(struct page *page, bool locked)
+{
+	/* Base pages that are mapped twice; and of files, which always are */
+	if (likely(page && !locked && atomic_read(&page->_mapcount) > 0))
+		return true;
+	return __anon_wp_must_copy(page, locked);
+}
 
 bool gup_must_unshare(struct vm_area_struct *vma, unsigned int flags,
 		      struct page *page, bool pmd);
@@ -52,8 +109,9 @@ bool anon_fork_must_fault(struct vm_area_struct *vma, pte_t pte);
 int anon_fork_fault(struct vm_area_struct *vma, unsigned long addr);
 
 /**
- * anon_fork_must_copy - may fork share this page of a private mapping?
+ * anon_fork_must_copy - may fork share this page?
  * @fork: state of the caller, zeroed before the first page
+ * @vma: the parent's mapping
  * @page: the page that a present PTE of the parent maps
  *
  * A page with one reference has but the mapping at hand, whatever it is.
@@ -63,9 +121,11 @@ int anon_fork_fault(struct vm_area_struct *vma, unsigned long addr);
  * Return: true if the child needs a copy of its own.
  */
 static inline bool anon_fork_must_copy(struct anon_fork *fork,
+				       struct vm_area_struct *vma,
 				       struct page *page)
 {
-	return page_ref_count(page) != 1 && __anon_fork_must_copy(fork, page);
+	return page_ref_count(page) != 1 && is_cow_mapping(vma->vm_flags) &&
+	       __anon_fork_must_copy(fork, page);
 }
 
 bool anon_unmap_referenced(struct page *page, struct page *subpage);
