@@ -348,12 +348,13 @@ static int anon_extra_refs(struct page *head)
  * Pairs with GUP-fast: it takes the reference, then reads write_protect_seq;
  * copy_page_range() writes that, then we read the references.
  */
-bool __anon_fork_must_copy(struct anon_fork *fork, struct page *page)
+bool __anon_fork_must_copy(struct anon_fork *fork, struct vm_area_struct *vma,
+			   struct page *page)
 {
 	struct page *head = compound_head(page);
 	bool referenced;
 
-	if (!PageAnon(head) || PageKsm(head))
+	if (!is_cow_mapping(vma->vm_flags) || !PageAnon(head) || PageKsm(head))
 		return false;
 
 	if (!PageCompound(head)) {

@@ -101,7 +101,8 @@ struct anon_fork {
 	bool referenced;
 };
 
-bool __anon_fork_must_copy(struct anon_fork *fork, struct page *page);
+bool __anon_fork_must_copy(struct anon_fork *fork, struct vm_area_struct *vma,
+			   struct page *page);
 void anon_fork_unlock(struct anon_fork *fork);
 bool anon_fork_must_split(struct page *head);
 bool anon_fork_must_copy_hugetlb(struct page *head);
@@ -124,8 +125,8 @@ static inline bool anon_fork_must_copy(struct anon_fork *fork,
 				       struct vm_area_struct *vma,
 				       struct page *page)
 {
-	return page_ref_count(page) != 1 && is_cow_mapping(vma->vm_flags) &&
-	       __anon_fork_must_copy(fork, page);
+	return page_ref_count(page) != 1 &&
+	       __anon_fork_must_copy(fork, vma, page);
 }
 
 bool anon_unmap_referenced(struct page *page, struct page *subpage);
