@@ -100,21 +100,6 @@ bool anon_page_exclusive(struct page *page)
 	return count == 1;
 }
 
-/*
- * The copy in swap is about to be out of date. The swap count is known to be
- * zero for a base page, and nothing can raise it.
- */
-static bool anon_drop_swap(struct page *page)
-{
-	if (PageCompound(page))
-		return try_to_free_swap(page);
-	if (PageWriteback(page))
-		return false;
-	delete_from_swap_cache(page);
-	SetPageDirty(page);
-	return true;
-}
-
 /* A device that checksums what it writes must not see it change meanwhile. */
 static bool anon_writeback_is_stable(struct page *page)
 {
@@ -127,17 +112,12 @@ static bool anon_writeback_is_stable(struct page *page)
 #endif
 }
 
-/*
- * Most pages that are shared say so in one read; they are asked again by
- * anon_wp_must_copy(). All else is decided under the page lock.
- */
+/* What anon_wp_page() cannot tell at once is decided under the page lock. */
 enum anon_wp __anon_wp_page(struct vm_fault *vmf)
 {
 	struct page *page = vmf->page;
 
 	if (PageKsm(page))
-		return ANON_WP_COPY;
-	if (!PageCompound(page) && page_mapcount(page) > 1)
 		return ANON_WP_COPY;
 
 	if (unlikely(!trylock_page(page))) {
@@ -162,7 +142,8 @@ enum anon_wp __anon_wp_page(struct vm_fault *vmf)
 	}
 
 	if (PageSwapCache(page) && (vmf->flags & FAULT_FLAG_WRITE) &&
-	    !anon_drop_swap(page) && anon_writeback_is_stable(page)) {
+	    !(mem_cgroup_swap_full(page) && try_to_free_swap(page)) &&
+	    anon_writeback_is_stable(page)) {
 		get_page(page);
 		pte_unmap_unlock(vmf->pte, vmf->ptl);
 		wait_on_page_writeback(compound_head(page));

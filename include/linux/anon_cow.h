@@ -26,6 +26,12 @@ bool __anon_wp_lock(struct page *page);
 bool __anon_wp_must_copy(struct page *page, bool locked);
 bool anon_swapin_reuse(struct page *page);
 
+/* Mapped more than once, and no THP: that much needs no lock. */
+static inline bool anon_base_page_shared(struct page *page)
+{
+	return !PageCompound(page) && atomic_read(&page->_mapcount) > 0;
+}
+
 /**
  * anon_wp_page - decide on a write to, or the un-sharing of, a read-only PTE
  * @vmf: the fault. @vmf->page is the anonymous page that the PTE maps
@@ -41,11 +47,15 @@ bool anon_swapin_reuse(struct page *page);
  */
 static inline enum anon_wp anon_wp_page(struct vm_fault *vmf)
 {
-	if (unlikely(page_ref_count(vmf->page) != 1))
-		return __anon_wp_page(vmf);
-	/* Pairs with put_page() by KSM, after set_page_stable_node() */
-	smp_rmb();
-	return PageKsm(vmf->page) ? ANON_WP_COPY : ANON_WP_REUSE;
+	if (page_ref_count(vmf->page) == 1) {
+		/* Pairs with put_page() by KSM, after set_page_stable_node() */
+		smp_rmb();
+		return PageKsm(vmf->page) ? ANON_WP_COPY : ANON_WP_REUSE;
+	}
+	/* Asked again by anon_wp_must_copy() */
+	if (anon_base_page_shared(vmf->page))
+		return ANON_WP_COPY;
+	return __anon_wp_page(vmf);
 }
 
 /**
@@ -57,7 +67,7 @@ static inline enum anon_wp anon_wp_page(struct vm_fault *vmf)
  */
 static inline bool anon_wp_lock(struct page *page)
 {
-	if (!page || likely(!PageCompound(page) && !PageSwapCache(page)))
+	if (!page || likely(anon_base_page_shared(page)))
 		return false;
 	return __anon_wp_lock(page);
 }
@@ -77,8 +87,7 @@ static inline bool anon_wp_lock(struct page *page)
  */
 static inline bool anon_wp_must_copy(struct page *page, bool locked)
 {
-	/* Base pages that are mapped twice; and of files, which always are */
-	if (likely(page && !locked && atomic_read(&page->_mapcount) > 0))
+	if (likely(page && !locked && anon_base_page_shared(page)))
 		return true;
 	return __anon_wp_must_copy(page, locked);
 }
