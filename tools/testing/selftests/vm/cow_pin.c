@@ -35,6 +35,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -83,7 +84,7 @@ static struct shared {
 	char why[160];			/* of the last skip or failure */
 	pid_t pids[PEERS];
 	/* The drop that readers and writers race with. */
-	int ready, dropping, dropped, leaked, next;
+	int passes, dropping, dropped, leaked, next;
 } *shared;
 
 static size_t pagesize, thpsize, hugetlbsize;
@@ -253,18 +254,41 @@ static int map_pte_thp(struct range *r)
 	return ret;
 }
 
+/* Nothing of the area stays but one page in its middle. */
 static int map_one_pte_thp(struct range *r)
 {
 	int ret = map_thp(r);
+	char *page = r->mem + r->size / 2, *end = r->area + r->area_size;
 
 	if (ret)
 		return ret;
-	if (munmap(r->mem, r->size / 2) ||
-	    munmap(r->mem + r->size / 2 + pagesize, r->size / 2 - pagesize))
+	if (munmap(r->area, page - r->area) ||
+	    munmap(page + pagesize, end - page - pagesize))
 		return broken("munmap");
-	r->mem += r->size / 2;
+	r->area = page;
+	r->area_size = pagesize;
+	r->mem = page;
 	r->size = pagesize;
 	fill(r->mem, r->size, OLD);
+	return 0;
+}
+
+/* The second half of a THP and the first half of the next one. */
+static int map_two_thps(struct range *r)
+{
+	int ret;
+
+	if (!thpsize)
+		return because(SKIP, "no transparent huge pages");
+	ret = map_range(r, 2 * thpsize, thpsize, 0);
+	if (ret)
+		return ret;
+	madvise(r->mem, r->size, MADV_HUGEPAGE);
+	fill(r->mem, r->size, OLD);
+	if (pmd_mapped_kb(r->mem) != 2 * thpsize / 1024)
+		return because(SKIP, "got no PMD-mapped THPs");
+	r->mem += thpsize / 2;
+	r->size = thpsize;
 	return 0;
 }
 
@@ -520,12 +544,6 @@ static int gup_pin(struct range *r, unsigned int flags)
 static int pin_write(struct range *r)
 {
 	return gup_pin(r, PIN_LONGTERM_TEST_FLAG_USE_WRITE);
-}
-
-static int pin_write_fast(struct range *r)
-{
-	return gup_pin(r, PIN_LONGTERM_TEST_FLAG_USE_WRITE |
-		       PIN_LONGTERM_TEST_FLAG_USE_FAST);
 }
 
 static int pin_read(struct range *r)
@@ -810,7 +828,7 @@ static int uffd_open(struct range *r, int mode)
 		.range = { (uintptr_t)r->mem, r->size },
 		.mode = mode,
 	};
-	int fd = syscall(__NR_userfaultfd, O_CLOEXEC);
+	int fd = syscall(__NR_userfaultfd, O_CLOEXEC | O_NONBLOCK);
 
 	if (fd < 0 || ioctl(fd, UFFDIO_API, &api) ||
 	    ioctl(fd, UFFDIO_REGISTER, &reg)) {
@@ -1046,13 +1064,23 @@ static int ksm_scan(void)
 	return ret;
 }
 
-/* Same content as the range, which nobody refers to: ksmd has to merge it. */
+/*
+ * Same content as the range, which nobody refers to: ksmd has to merge it. At
+ * a lower address, so that it comes first: among pages that cannot be merged,
+ * ksmd may find no partner.
+ */
 static int ksm_twins(struct range *r, struct range *twins)
 {
-	int ret = map_range(twins, 2 * r->size, 0, 0);
+	int ret;
 
-	if (ret)
-		return ret;
+	twins->size = 2 * r->size;
+	twins->area_size = twins->size;
+	twins->mem = mmap(r->area - (1ul << 30), twins->size,
+			  PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+			  -1, 0);
+	if (twins->mem == MAP_FAILED)
+		return lacking("mmap");
+	twins->area = twins->mem;
 	madvise(twins->mem, twins->size, MADV_NOHUGEPAGE);
 	fill(twins->mem, twins->size, OLD);
 	if (madvise(twins->mem, twins->size, MADV_MERGEABLE) ||
@@ -1079,13 +1107,16 @@ static int ev_ksm(struct range *r)
 
 #define BASE		1		/* base pages */
 #define THP		2		/* PMD-mapped */
-#define PARTS		4		/* some of a THP's pages mapped as such */
+#define PARTS		4		/* THP mapped by PTEs */
 #define HUGETLB		8
 #define SWAPPED		16		/* out when the case begins */
-#define MORE		32		/* like another, for a few cases only */
+#define SWAPPED_THP	32
+#define ONE		64		/* what is left of a THP */
+#define STRADDLE	128		/* two halves of THPs */
 
 #define PAGEABLE	(BASE | THP | PARTS | SWAPPED)
 #define ALL		(PAGEABLE | HUGETLB)
+#define EVERY		(ALL | SWAPPED_THP | ONE | STRADDLE)
 
 static const struct timeline {
 	const char *before_name;
@@ -1095,21 +1126,20 @@ static const struct timeline {
 	int kinds;
 	int holders;
 } timelines[] = {
-	{ NULL, NULL, NULL, NULL, ALL, WRITER | READER | SECOND },
+	{ NULL, NULL, NULL, NULL, EVERY, WRITER | READER | SECOND },
 	{ NULL, NULL, "pageout", ev_pageout,
 	  PAGEABLE, WRITER | READER | SECOND },
 	{ NULL, NULL, "pageout and read", ev_pageout_read,
-	  PAGEABLE, WRITER | READER },
+	  PAGEABLE | STRADDLE, WRITER | READER },
 	{ NULL, NULL, "mprotect", ev_protect_unprotect,
-	  ALL, WRITER | READER | SECOND },
+	  ALL | ONE | STRADDLE, WRITER | READER | SECOND },
 	{ NULL, NULL, "mprotect, pageout", ev_protect_pageout,
 	  PAGEABLE, WRITER | READER },
-	{ NULL, NULL, "clear_refs", ev_clear_refs,
-	  ALL, WRITER | READER | SECOND },
+	{ NULL, NULL, "clear_refs", ev_clear_refs, ALL, WRITER | READER },
 	{ NULL, NULL, "uffd-wp", ev_uffd_wp, PAGEABLE, WRITER | READER },
-	{ NULL, NULL, "fork", ev_fork, ALL, WRITER | READER | SECOND },
+	{ NULL, NULL, "fork", ev_fork, EVERY, WRITER | READER | SECOND },
 	{ NULL, NULL, "fork, child writes", ev_fork_child_writes,
-	  ALL, WRITER | READER },
+	  ALL | STRADDLE, WRITER | READER },
 	{ NULL, NULL, "fork, child exits", ev_fork_child_exits,
 	  ALL, WRITER | READER },
 	{ NULL, NULL, "fork, child forks", ev_fork_fork,
@@ -1117,7 +1147,7 @@ static const struct timeline {
 	{ NULL, NULL, "read-only fork", ev_protect_fork_unprotect,
 	  ALL, WRITER | READER },
 	{ NULL, NULL, "pageout, fork", ev_pageout_fork,
-	  PAGEABLE, WRITER | READER | SECOND },
+	  PAGEABLE | SWAPPED_THP | ONE, WRITER | READER | SECOND },
 	{ NULL, NULL, "pageout, fork, child writes",
 	  ev_pageout_fork_child_writes, PAGEABLE, WRITER | READER },
 	{ NULL, NULL, "MADV_FREE, pageout", ev_free_pageout,
@@ -1125,17 +1155,18 @@ static const struct timeline {
 	{ NULL, NULL, "mremap", ev_move, PAGEABLE, WRITER | READER },
 	{ NULL, NULL, "PMD split", split_pmd, THP, WRITER | READER },
 	{ NULL, NULL, "move_pages", ev_migrate, ALL, WRITER | READER },
-	{ NULL, NULL, "KSM", ev_ksm, BASE | PARTS, WRITER | READER },
-	{ "fork", ev_fork, NULL, NULL, ALL, WRITER | READER | SECOND },
+	{ NULL, NULL, "KSM", ev_ksm, BASE | PARTS | SWAPPED | SWAPPED_THP | ONE,
+	  WRITER | READER },
+	{ "fork", ev_fork, NULL, NULL, EVERY, WRITER | READER | SECOND },
 	{ "fork", ev_fork, "child writes", ev_child_writes,
-	  ALL, WRITER | READER | SECOND },
+	  ALL, WRITER | READER },
 	{ "fork", ev_fork, "child exits", ev_child_exits,
 	  ALL, WRITER | READER | SECOND },
 	{ "fork", ev_fork, "fork", ev_fork, ALL, WRITER | READER },
 	{ "fork", ev_fork, "pageout and read", ev_pageout_read,
-	  PAGEABLE, WRITER | READER | SECOND },
+	  PAGEABLE | SWAPPED_THP, WRITER | READER },
 	{ "fork and exit", ev_fork_child_exits, "mprotect",
-	  ev_protect_unprotect, ALL, WRITER | READER | SECOND },
+	  ev_protect_unprotect, ALL, WRITER | READER },
 	{ "mprotect to read-only", ev_protect, "and back", ev_unprotect,
 	  ALL, READER | SECOND },
 };
@@ -1291,17 +1322,10 @@ static int part_owner_unmaps(struct range *r, int holder)
 	return ret ? ret : peer_call(0, do_expect, CHILD);
 }
 
-static int start_grandchild(struct range *r)
-{
-	int ret = ev_fork_fork(r);
-
-	return ret;
-}
-
 /* Three share: the youngest takes and exits, then its parent does. */
 static int part_grandchild_exits(struct range *r, int holder)
 {
-	int ret = start_grandchild(r);
+	int ret = ev_fork_fork(r);
 
 	if (!ret)
 		ret = peer_call(1, do_take, holder);
@@ -1316,7 +1340,7 @@ static int part_grandchild_exits(struct range *r, int holder)
 /* Three share: the youngest takes, the others write while it still looks. */
 static int part_grandchild_looks(struct range *r, int holder)
 {
-	int ret = start_grandchild(r);
+	int ret = ev_fork_fork(r);
 
 	if (!ret)
 		ret = peer_call(1, do_take, holder);
@@ -1332,7 +1356,7 @@ static int part_grandchild_looks(struct range *r, int holder)
 /* The middle one takes and goes; the eldest unmaps, the youngest writes. */
 static int part_grandchild_writes(struct range *r, int holder)
 {
-	int ret = start_grandchild(r);
+	int ret = ev_fork_fork(r);
 
 	if (!ret)
 		ret = peer_call(0, do_take, holder);
@@ -1352,12 +1376,12 @@ static const struct parting {
 	int (*run)(struct range *r, int holder);
 	int kinds;
 } partings[] = {
-	{ "child unmaps", part_child_unmaps, ALL | MORE },
-	{ "child discards", part_child_discards, PAGEABLE | MORE },
-	{ "child moves, unmaps", part_child_moves, PAGEABLE | MORE },
-	{ "child exits", part_child_exits, ALL | MORE },
-	{ "read-only, child unmaps", part_readonly, ALL | MORE },
-	{ "owner unmaps", part_owner_unmaps, ALL | MORE },
+	{ "child unmaps", part_child_unmaps, EVERY },
+	{ "child discards", part_child_discards, PAGEABLE },
+	{ "child moves, unmaps", part_child_moves, PAGEABLE },
+	{ "child exits", part_child_exits, ALL },
+	{ "read-only, child unmaps", part_readonly, ALL },
+	{ "owner unmaps", part_owner_unmaps, EVERY },
 	{ "grandchild and child exit", part_grandchild_exits, ALL },
 	{ "grandchild looks", part_grandchild_looks, ALL },
 	{ "grandchild writes", part_grandchild_writes, ALL },
@@ -1413,7 +1437,7 @@ static int do_readv_start(struct range *r, int pid)
 	if (pthread_create(&v->thread, NULL, readv_thread, v))
 		return broken("pthread_create");
 	fault.fd = v->uffd;
-	if (poll(&fault, 1, ANSWER_MS) != 1)
+	if (poll(&fault, 1, ANSWER_MS) != 1 || !(fault.revents & POLLIN))
 		return because(1, "process_vm_readv did not fault");
 	return 0;
 }
@@ -1680,7 +1704,7 @@ static const struct direct_event {
 	int (*event)(struct range *r);
 	int kinds;
 } direct_events[] = {
-	{ "fork", ev_fork, BASE | THP | PARTS | HUGETLB },
+	{ "fork", ev_fork, BASE | THP | PARTS | HUGETLB | ONE },
 	{ "fork, child exits", ev_fork_child_exits, BASE | THP },
 	{ "pageout", ev_pageout, BASE | THP },
 	{ "pageout and read", ev_pageout_touch, BASE | THP | PARTS },
@@ -1696,22 +1720,29 @@ static const struct direct_event {
  * not, the reader sees through a stale entry what the owner writes.
  *
  * The dropped range is large, so that its start is unmapped long before the
- * TLBs are flushed, and the probes are at its start. In every other round the
- * owner writes to a page as soon as kpagecount says that it is its only user;
- * in the others it writes all along, for kernels that decide by another count.
+ * TLBs are flushed, and the probes are at its start. The owner shares the
+ * dropper's CPU and has priority: the reader wakes it up all the time (a timer
+ * may be too coarse), it looks, and when it finds the dropper in the middle,
+ * writes and keeps it from going on until the reader has been over all probes
+ * again. In every other round it looks at kpagecount for its being the only
+ * user; else it only counts, for kernels that decide by another count.
  */
 
 #define DROP_SIZE	(24ul << 20)
 #define DROP_THPS	8		/* with base pages behind them */
 #define DROP_HUGETLB	8
-#define DROP_PROBES	64
+#define DROP_PROBES	4		/* few: they have to stay in the TLB */
+#define DROP_MEM_PROBES	16
+#define DROP_MS		20000		/* how long a round may take */
 
 struct drop {
 	const char *name;
 	int (*map)(struct range *r);
 	call_fn *let_go;
 	int probes, rounds;
-	bool by_mem;			/* reads through /proc/PID/mem */
+	int (*child)(const struct drop *d, struct range *r);
+	int (*owner)(const struct drop *d, struct range *r, bool watch,
+		     const uint64_t *pfns);
 };
 
 static int map_drop_base(struct range *r)
@@ -1725,34 +1756,36 @@ static int map_drop_base(struct range *r)
 	return 0;
 }
 
-static int map_drop_few(struct range *r)
-{
-	int ret = map_drop_base(r);
-
-	r->size = DROP_PROBES * pagesize;
-	return ret;
-}
-
-/* One mapping, and so one flush, of THPs and the base pages behind them. */
-static int map_drop_thp(struct range *r)
+static int map_drop_thps(struct range *r, size_t tail)
 {
 	size_t head = DROP_THPS * thpsize;
 	int ret;
 
 	if (!thpsize)
 		return because(SKIP, "no transparent huge pages");
-	ret = map_range(r, head + DROP_SIZE, thpsize, 0);
+	ret = map_range(r, head + tail, thpsize, 0);
 	if (ret)
 		return ret;
 	madvise(r->mem, r->size, MADV_NOHUGEPAGE);
-	fill(r->mem + head, DROP_SIZE, OLD);
+	fill(r->mem + head, tail, OLD);
 	madvise(r->mem, head, MADV_HUGEPAGE);
 	fill(r->mem, head, OLD);
 	if (pmd_mapped_kb(r->mem) != head / 1024)
 		return because(SKIP, "got no PMD-mapped THPs");
 	/* The two merge. */
-	madvise(r->mem + head, DROP_SIZE, MADV_HUGEPAGE);
+	madvise(r->mem + head, tail, MADV_HUGEPAGE);
 	return 0;
+}
+
+/* One mapping, and so one flush, of THPs and the base pages behind them. */
+static int map_drop_thp(struct range *r)
+{
+	return map_drop_thps(r, DROP_SIZE);
+}
+
+static int map_only_thps(struct range *r)
+{
+	return map_drop_thps(r, 0);
 }
 
 static int map_drop_hugetlb(struct range *r)
@@ -1766,6 +1799,13 @@ static int map_drop_hugetlb(struct range *r)
 		return because(SKIP, "no free huge pages");
 	fill(r->mem, r->size, OLD);
 	return 0;
+}
+
+static size_t probe_step(const struct drop *d)
+{
+	if (d->map == map_drop_thp || d->map == map_only_thps)
+		return thpsize;
+	return d->map == map_drop_hugetlb ? hugetlbsize : 17 * pagesize;
 }
 
 /* Another mapping comes to where the range was. */
@@ -1782,26 +1822,11 @@ static int do_move_over(struct range *r, int arg)
 	       broken("mremap") : 0;
 }
 
-/* One call for each page: the window is short, and there are many. */
-static int do_discard_each(struct range *r, int arg)
-{
-	size_t i;
-
-	(void)arg;
-	for (i = 0; i < r->size; i += pagesize) {
-		__atomic_store_n(&shared->next, i / pagesize, __ATOMIC_RELAXED);
-		if (madvise(r->mem + i, pagesize, MADV_DONTNEED))
-			return broken("MADV_DONTNEED");
-	}
-	return 0;
-}
-
 static int nr_cpus(void)
 {
 	return sysconf(_SC_NPROCESSORS_ONLN);
 }
 
-/* The reader has the last CPU for itself; with three, so have all. */
 static void run_on(int cpu)
 {
 	cpu_set_t set;
@@ -1822,6 +1847,15 @@ static void run_anywhere(void)
 	sched_setaffinity(0, sizeof(set), &set);
 }
 
+/* Gives the other side a head start that differs from round to round. */
+static void stagger(int round)
+{
+	int i;
+
+	for (i = 0; i < round % 8 * 2000; i++)
+		__atomic_signal_fence(__ATOMIC_SEQ_CST);
+}
+
 static int load(int *value)
 {
 	return __atomic_load_n(value, __ATOMIC_ACQUIRE);
@@ -1830,6 +1864,35 @@ static int load(int *value)
 static void store(int *value, int to)
 {
 	__atomic_store_n(value, to, __ATOMIC_RELEASE);
+}
+
+static long now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static int doorbell;			/* an eventfd */
+
+static void ring_doorbell(void)
+{
+	uint64_t one = 1;
+
+	if (write(doorbell, &one, sizeof(one)) != sizeof(one))
+		_exit(1);
+}
+
+static void await_doorbell(void)
+{
+	struct pollfd bell = { .fd = doorbell, .events = POLLIN };
+	uint64_t rings;
+
+	/* A reader that waits in a fault does not ring. */
+	if (poll(&bell, 1, 10) == 1 &&
+	    read(doorbell, &rings, sizeof(rings)) < 0)
+		usleep(1);
 }
 
 struct dropper {
@@ -1841,8 +1904,8 @@ static void *drop_thread(void *arg)
 {
 	struct dropper *dropper = arg;
 
-	run_on(nr_cpus() > 2);
-	while (!load(&shared->ready))
+	run_on(0);
+	while (load(&shared->passes) < 3)
 		sched_yield();
 	store(&shared->dropping, 1);
 	if (dropper->d->let_go(dropper->r, 0))
@@ -1851,157 +1914,231 @@ static void *drop_thread(void *arg)
 	return NULL;
 }
 
-static size_t probe_step(const struct drop *d, struct range *r)
-{
-	if (d->map == map_drop_thp)
-		return DROP_THPS * thpsize / d->probes;
-	return d->map == map_drop_hugetlb ? r->size / d->probes : pagesize;
-}
-
 /* The child: its first thread reads, until the other one has dropped it all. */
-static void drop_and_read(const struct drop *d, struct range *r)
+static int drop_and_read(const struct drop *d, struct range *r)
 {
 	struct dropper dropper = { .d = d, .r = r };
-	int i, passes = 0, mem = open("/proc/self/mem", O_RDONLY);
-	size_t step = probe_step(d, r);
+	size_t step = probe_step(d);
 	pthread_t thread;
-	char now = 0;
+	int i;
 
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (pthread_create(&thread, NULL, drop_thread, &dropper))
-		_exit(1);
 	run_on(nr_cpus() - 1);
+	if (pthread_create(&thread, NULL, drop_thread, &dropper))
+		return 1;
 	while (!load(&shared->dropped)) {
-		for (i = 0; i < d->probes; i++) {
-			if (!d->by_mem) {
-				now = __atomic_load_n(r->mem + i * step,
-						      __ATOMIC_RELAXED);
-			} else {
-				i = load(&shared->next);
-				if (pread(mem, &now, 1, (uintptr_t)r->mem +
-					  i * pagesize) != 1)
-					_exit(1);
-				i = d->probes;
-			}
-			if (now == OWNER)
+		for (i = 0; i < d->probes; i++)
+			if (__atomic_load_n(r->mem + i * step,
+					    __ATOMIC_RELAXED) == OWNER)
 				store(&shared->leaked, 1);
-		}
-		/* What it reads is in the TLB now. */
-		if (++passes == 3)
-			store(&shared->ready, 1);
+		store(&shared->passes, shared->passes + 1);
+		if (shared->passes % 16 == 0)
+			ring_doorbell();
 	}
+	ring_doorbell();
 	pthread_join(thread, NULL);
-	_exit(0);
+	return 0;
 }
 
-/* Returns how many writes came before the drop was complete, or -1. */
+/* Returns whether it wrote before the drop was complete, or -1. */
 static int write_into_drop(const struct drop *d, struct range *r, bool watch,
 			   const uint64_t *pfns)
 {
-	size_t step = probe_step(d, r);
-	bool alone = nr_cpus() > 2;
-	struct timespec start, now;
-	int i = 0, early = 0;
+	size_t step = probe_step(d);
+	int i, passes, last = d->probes - 1;
+	static unsigned int round;
+	long start = now_ms();
 
-	clock_gettime(CLOCK_MONOTONIC, &start);
-	while (i < d->probes) {
-		clock_gettime(CLOCK_MONOTONIC, &now);
-		if (now.tv_sec > start.tv_sec + 20)
+	run_on(0);
+	while (!load(&shared->dropping)) {
+		if (now_ms() > start + DROP_MS)
 			return -1;
-		if (!load(&shared->dropping) ||
-		    (watch && !load(&shared->dropped) &&
-		     read_u64(kpagecount_fd, pfns[i]) != 1)) {
-			/* Lets the dropper run, if on the same CPU. */
-			if (!alone)
-				usleep(10);
-			continue;
-		}
-		early += !load(&shared->dropped);
-		__atomic_store_n(r->mem + i++ * step, OWNER, __ATOMIC_RELAXED);
-		if (!watch)
-			usleep(10);
+		await_doorbell();
 	}
-	return early;
+	/* Of huge pages, the first will do. */
+	if (d->map != map_drop_base)
+		last = 0;
+	for (i = round++ % 32; !watch && i && !load(&shared->dropped); i--)
+		await_doorbell();
+	while (watch && !load(&shared->dropped) &&
+	       read_u64(kpagecount_fd, pfns[last]) != 1)
+		await_doorbell();
+	if (load(&shared->dropped))
+		return 0;
+	for (i = 0; i < d->probes; i++)
+		if (!watch || read_u64(kpagecount_fd, pfns[i]) == 1)
+			__atomic_store_n(r->mem + i * step, OWNER,
+					 __ATOMIC_RELAXED);
+	passes = load(&shared->passes);
+	start = now_ms();
+	while (!load(&shared->dropped) && load(&shared->passes) < passes + 100 &&
+	       now_ms() < start + 20)
+		;
+	return 1;
 }
 
-static int drop_round(const struct drop *d, bool watch, int *early)
+/*
+ * The child reads by /proc/self/mem. Here it is the reader whom the owner
+ * interrupts, perhaps when it has looked the page up and not yet read it. Then
+ * the dropper, on another CPU, drops that page, and the owner writes it.
+ */
+
+static void *drop_each_thread(void *arg)
+{
+	struct dropper *dropper = arg;
+	struct range *r = dropper->r;
+	size_t step = probe_step(dropper->d);
+	int i, passes;
+
+	run_on(0);
+	for (i = 0; i < dropper->d->probes; i++) {
+		passes = load(&shared->passes);
+		while (load(&shared->passes) < passes + 2)
+			sched_yield();
+		/* Where the reader is by now differs. */
+		stagger(i);
+		ring_doorbell();
+		while (load(&shared->dropping) <= i)
+			sched_yield();
+		if (madvise(r->mem + i * step, step, MADV_DONTNEED))
+			store(&shared->leaked, -1);
+		store(&shared->dropped, i + 1);
+	}
+	return NULL;
+}
+
+static int drop_and_read_mem(const struct drop *d, struct range *r)
+{
+	int i, mem = open("/proc/self/mem", O_RDONLY);
+	struct dropper dropper = { .d = d, .r = r };
+	size_t step = probe_step(d);
+	pthread_t thread;
+	char now;
+
+	run_on(nr_cpus() - 1);
+	if (pthread_create(&thread, NULL, drop_each_thread, &dropper))
+		return 1;
+	for (;;) {
+		i = load(&shared->next);
+		if (i == d->probes)
+			break;
+		if (pread(mem, &now, 1, (uintptr_t)r->mem + i * step) != 1)
+			return 1;
+		if (now == OWNER)
+			store(&shared->leaked, 1);
+		store(&shared->passes, shared->passes + 1);
+	}
+	pthread_join(thread, NULL);
+	return 0;
+}
+
+static int write_under_reader(const struct drop *d, struct range *r, bool watch,
+			      const uint64_t *pfns)
+{
+	size_t step = probe_step(d);
+	long start = now_ms();
+	int i;
+
+	(void)pfns;
+	(void)watch;
+	run_on(nr_cpus() - 1);
+	for (i = 0; i < d->probes; i++) {
+		await_doorbell();
+		store(&shared->dropping, i + 1);
+		while (load(&shared->dropped) <= i)
+			if (now_ms() > start + DROP_MS)
+				return -1;
+		__atomic_store_n(r->mem + i * step, OWNER, __ATOMIC_RELAXED);
+		store(&shared->next, i + 1);
+	}
+	return 1;
+}
+
+static int drop_round(const struct drop *d, struct range *r, bool watch,
+		      int *early)
 {
 	struct sched_param fifo = { .sched_priority = 1 }, other = {};
-	uint64_t pfns[DROP_PROBES];
-	struct range r = {};
-	int i, status, ret;
-	size_t step;
+	uint64_t pfns[DROP_MEM_PROBES];
+	size_t step = probe_step(d);
+	int i, status;
 	pid_t pid;
 
-	ret = d->map(&r);
-	if (ret)
-		goto free;
-	step = probe_step(d, &r);
-	for (i = 0; i < d->probes; i++)
-		pfns[i] = pfn_of(r.mem + i * step);
-	memset(shared, 0, sizeof(*shared));
-	run_on(0);
-	pid = fork();
-	if (!pid)
-		drop_and_read(d, &r);
-	if (pid < 0) {
-		ret = broken("fork");
-		goto free;
+	for (i = 0; i < d->probes; i++) {
+		__atomic_store_n(r->mem + i * step, OLD, __ATOMIC_RELAXED);
+		pfns[i] = pfn_of(r->mem + i * step);
 	}
+	memset(shared, 0, sizeof(*shared));
+	doorbell = eventfd(0, 0);
+	if (doorbell < 0)
+		return lacking("eventfd");
+	pid = fork();
+	if (!pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		_exit(d->child(d, r));
+	}
+	if (pid < 0)
+		return broken("fork");
 	sched_setscheduler(0, SCHED_FIFO, &fifo);
-	i = write_into_drop(d, &r, watch, pfns);
+	i = d->owner(d, r, watch, pfns);
 	sched_setscheduler(0, SCHED_OTHER, &other);
 	run_anywhere();
+	close(doorbell);
 	if (i < 0)
 		kill(pid, SIGKILL);
 	else
 		*early += i;
 	if (waitpid(pid, &status, 0) != pid || status)
-		ret = because(1, "the child ended with %#x", status);
-	else if (shared->leaked < 0)
-		ret = 1;
-	else if (shared->leaked)
-		ret = because(1, "the child read what the owner wrote later");
-free:
-	range_free(&r);
-	return ret;
+		return because(1, "the child ended with %#x", status);
+	if (shared->leaked < 0)
+		return 1;
+	return shared->leaked ?
+	       because(1, "the child read what the owner wrote later") : 0;
 }
 
 static int run_drop(const struct drop *d)
 {
-	int round, ret = 0, bad = 0, early = 0;
+	int round, ret = 0, early = 0;
+	struct range r = {};
 
 	if (nr_cpus() < 2)
 		return because(SKIP, "one CPU");
 	for (round = 0; round < d->rounds; round++) {
-		ret = drop_round(d, round % 2, &early);
-		if (ret == SKIP)
-			return ret;
-		bad += ret;
+		/* A copy may have split a THP: all anew. */
+		if (!r.area || d->map != map_drop_base) {
+			range_free(&r);
+			ret = d->map(&r);
+			if (ret)
+				break;
+		}
+		ret = drop_round(d, &r, round % 2 == 0, &early);
+		if (ret)
+			break;
 	}
-	if (bad)
-		ksft_print_msg("%d of %d rounds: %s\n", bad, round,
-			       shared->why);
-	else if (!early)
+	range_free(&r);
+	if (!ret)
+		ksft_print_msg("%d of %d rounds with writes in time\n", early,
+			       round);
+	if (!ret && !early)
 		return because(SKIP, "no write came in time");
-	return bad ? because(1, "%d of %d rounds", bad, round) : 0;
+	return ret;
 }
 
 static const struct drop drops[] = {
 	{ "MADV_DONTNEED: base pages", map_drop_base, do_discard,
-	  DROP_PROBES, 10, false },
+	  DROP_PROBES, 30, drop_and_read, write_into_drop },
 	{ "mmap over it: base pages", map_drop_base, do_map_over,
-	  DROP_PROBES, 10, false },
+	  DROP_PROBES, 30, drop_and_read, write_into_drop },
 	{ "mremap over it: base pages", map_drop_base, do_move_over,
-	  DROP_PROBES, 10, false },
+	  DROP_PROBES, 30, drop_and_read, write_into_drop },
 	{ "MADV_DONTNEED: PMD-mapped THP", map_drop_thp, do_discard,
-	  DROP_THPS, 10, false },
+	  DROP_PROBES, 30, drop_and_read, write_into_drop },
 	{ "mmap over it: PMD-mapped THP", map_drop_thp, do_map_over,
-	  DROP_THPS, 10, false },
+	  DROP_PROBES, 30, drop_and_read, write_into_drop },
 	{ "mmap over it: hugetlb", map_drop_hugetlb, do_map_over,
-	  DROP_HUGETLB, 60, false },
-	{ "MADV_DONTNEED, /proc/PID/mem: base pages", map_drop_few,
-	  do_discard_each, DROP_PROBES, 20, true },
+	  DROP_PROBES, 100, drop_and_read, write_into_drop },
+	{ "MADV_DONTNEED, /proc/PID/mem: base pages", map_drop_base, NULL,
+	  DROP_MEM_PROBES, 10, drop_and_read_mem, write_under_reader },
+	{ "MADV_DONTNEED, /proc/PID/mem: PMD-mapped THP", map_only_thps, NULL,
+	  DROP_THPS, 20, drop_and_read_mem, write_under_reader },
 };
 
 /* Races of references with fork, with migration, with the other sharer. */
@@ -2028,15 +2165,6 @@ static void *taker(void *arg)
 		race->ret = race->h->take(race->r);
 		pthread_barrier_wait(&race->end);
 	}
-}
-
-/* Gives the other side a head start that differs from round to round. */
-static void stagger(int round)
-{
-	int i;
-
-	for (i = 0; i < round % 8 * 2000; i++)
-		__atomic_signal_fence(__ATOMIC_SEQ_CST);
 }
 
 static int race_start(struct racer *race)
@@ -2179,6 +2307,20 @@ static const struct race {
 
 /* What must not be copied, and other scenarios. */
 
+static unsigned long vmstat(const char *name)
+{
+	unsigned long value, ret = 0;
+	char key[64];
+	FILE *f = fopen("/proc/vmstat", "r");
+
+	while (f && fscanf(f, "%63s %lu", key, &value) == 2)
+		if (!strcmp(key, name))
+			ret = value;
+	if (f)
+		fclose(f);
+	return ret;
+}
+
 static uint64_t *pfns_of(struct range *r)
 {
 	size_t i, nr = r->size / pagesize;
@@ -2254,25 +2396,25 @@ static int do_count_shared(struct range *r, int arg)
 	return nr;
 }
 
-/* Fails unless owner and child share all but that many pages. */
-static int check_shared(struct range *r, int but, const char *after)
+/* Fails unless owner and child share that many pages. */
+static int check_shared(int nr, const char *after)
 {
-	int nr = r->size / pagesize;
 	int are = peer_call(0, do_count_shared, 0);
 
-	return are >= nr - but ? 0 :
-	       because(1, "%s: %d of %d pages are shared", after, are, nr);
+	return are >= nr ? 0 :
+	       because(1, "%s: %d pages are shared, not %d", after, are, nr);
 }
 
 /*
- * Pages that are new may be in a pagevec, which holds references: for those of
- * another CPU a copy is allowed.
+ * Base pages that are new may be in a pagevec, which holds references: for
+ * those, of which another CPU has up to 15, a copy is allowed.
  */
 static int fork_shares(struct range *r)
 {
-	int ret = peer_start(r, 0);
+	int ret = peer_start(r, 0), nr = r->size / pagesize;
 
-	return ret ? ret : check_shared(r, 15, "fork");
+	return ret ? ret : check_shared(nr == BASE_PAGES ? nr - 15 : nr,
+					"fork");
 }
 
 static int read_by_mem(struct range *r, pid_t pid)
@@ -2309,17 +2451,14 @@ static int detach(pid_t pid)
 /* A debugger looks: that is no reason to copy. */
 static int look_shares(struct range *r)
 {
-	int ret = peer_start(r, 0);
+	int ret = fork_shares(r), before;
 	long word = 0;
 	size_t i;
 
-	if (!ret)
-		ret = peer_call(0, do_expect, OLD);
-	if (!ret)
-		ret = check_shared(r, 15, "fork");
-	/* Those that the fork copied, if any, would be in the way. */
-	if (!ret)
-		ret = read_by_mem(r, shared->pids[0]);
+	if (ret)
+		return ret;
+	before = peer_call(0, do_count_shared, 0);
+	ret = read_by_mem(r, shared->pids[0]);
 	if (!ret)
 		ret = read_by_mem(r, getpid());
 	if (!ret)
@@ -2332,24 +2471,68 @@ static int look_shares(struct range *r)
 	}
 	if (!ret)
 		ret = detach(shared->pids[0]);
-	return ret ? ret : check_shared(r, 15, "/proc/PID/mem and ptrace");
+	return ret ? ret : check_shared(before, "/proc/PID/mem and ptrace");
 }
 
 /* Neither is locking or prefetching what may only be read. */
 static int mlock_shares(struct range *r)
 {
-	int ret = peer_start(r, 0);
+	int ret = fork_shares(r), before;
 
-	if (!ret)
-		ret = do_protect(r, PROT_READ);
+	if (ret)
+		return ret;
+	before = peer_call(0, do_count_shared, 0);
+	ret = do_protect(r, PROT_READ);
 	if (!ret && mlock(r->mem, r->size))
 		ret = lacking("mlock");
 	if (!ret)
-		ret = check_shared(r, 15, "mlock");
+		ret = check_shared(before, "mlock");
 	munlock(r->mem, r->size);
 	if (!ret && madvise(r->mem, r->size, MADV_WILLNEED) && errno != EBADF)
 		ret = lacking("MADV_WILLNEED");
-	return ret ? ret : check_shared(r, 15, "MADV_WILLNEED");
+	return ret ? ret : check_shared(before, "MADV_WILLNEED");
+}
+
+/*
+ * Nor is a core dump. What the dying process copied cannot be seen afterwards,
+ * but un-sharing is a fault, and there are more pages than other faults.
+ */
+static int core_shares(struct range *r)
+{
+	static const char pattern[] = "/proc/sys/kernel/core_pattern";
+	struct rlimit any = { RLIM_INFINITY, RLIM_INFINITY };
+	char old[128] = "", path[64];
+	unsigned long faults;
+	struct stat st;
+	int fd, status, ret = 0;
+	pid_t pid;
+
+	fd = open(pattern, O_RDWR);
+	if (fd < 0 || read(fd, old, sizeof(old) - 1) < 0)
+		return lacking(pattern);
+	snprintf(path, sizeof(path), "/tmp/cow_pin.core.%d", getpid());
+	if (pwrite(fd, path, strlen(path), 0) != (ssize_t)strlen(path))
+		ret = lacking(pattern);
+	faults = vmstat("pgfault");
+	pid = fork();
+	if (!pid) {
+		setrlimit(RLIMIT_CORE, &any);
+		abort();
+	}
+	if (pid < 0 || waitpid(pid, &status, 0) != pid)
+		ret = broken("fork");
+	faults = vmstat("pgfault") - faults;
+	if (!ret && (!WCOREDUMP(status) || stat(path, &st) ||
+		     st.st_size < (off_t)r->size))
+		ret = because(SKIP, "no core dump (core_uses_pid?)");
+	if (!ret && faults > r->size / pagesize * 3 / 4)
+		ret = because(1, "%lu faults while %zu pages were dumped",
+			      faults, r->size / pagesize);
+	unlink(path);
+	if (pwrite(fd, old, strlen(old), 0) != (ssize_t)strlen(old))
+		ksft_print_msg("%s was: %s\n", pattern, old);
+	close(fd);
+	return ret;
 }
 
 /* A debugger's write to what may only be read is private to the traced. */
@@ -2603,16 +2786,17 @@ static const struct scenario {
 	int (*run)(struct range *r);
 	int kinds;
 } scenarios[] = {
-	{ "process_vm_readv of its own", readv_self, ALL },
+	{ "process_vm_readv of its own", readv_self, EVERY },
 	{ "process_vm_readv of the child's", readv_child, ALL },
 	{ "process_vm_readv of the owner's", readv_owner, ALL },
-	{ "fork, exit, write", fork_exit_write, ALL },
-	{ "swap-in by read, write", swapin_write, BASE | THP | PARTS },
-	{ "fork shares", fork_shares, BASE | THP | PARTS | HUGETLB },
+	{ "fork, exit, write", fork_exit_write, EVERY },
+	{ "swap-in by read, write", swapin_write, BASE | THP | PARTS | ONE },
+	{ "fork shares", fork_shares, BASE | THP | PARTS | ONE | HUGETLB },
 	{ "/proc/PID/mem and ptrace share", look_shares,
 	  BASE | THP | PARTS | HUGETLB },
+	{ "core dump shares", core_shares, PARTS },
 	{ "mlock and MADV_WILLNEED share", mlock_shares, BASE | THP | PARTS },
-	{ "forced write", forced_write, BASE | THP | PARTS | SWAPPED },
+	{ "forced write", forced_write, PAGEABLE },
 	{ "forced write to a private file", forced_write_file, BASE },
 	{ "KSM page, read-only pin", ksm_pin, BASE },
 	{ "KSM page, short-term references", ksm_short_term, BASE },
@@ -2636,11 +2820,13 @@ static const struct kind {
 	{ "base pages", map_base, BASE },
 	{ "PMD-mapped THP", map_thp, THP },
 	{ "PTE-mapped THP", map_pte_thp, PARTS },
-	{ "one page of a THP", map_one_pte_thp, PARTS },
+	{ "one page of a THP", map_one_pte_thp, ONE },
+	{ "halves of two THPs", map_two_thps, STRADDLE },
 	{ "hugetlb", map_hugetlb, HUGETLB },
 	{ "swapped base pages", map_swapped_base, SWAPPED },
-	{ "swapped THP", map_swapped_thp, SWAPPED },
-	{ "swapped PTE-mapped THP", map_swapped_pte_thp, SWAPPED },
+	{ "swapped THP", map_swapped_thp, SWAPPED_THP },
+	{ "swapped PTE-mapped THP", map_swapped_pte_thp,
+	  SWAPPED_THP },
 };
 
 static const char *only;		/* cases whose name has this */
@@ -2824,8 +3010,9 @@ static void run_drops(void)
 
 	for (d = drops; d < drops + ARRAY_SIZE(drops); d++) {
 		snprintf(name, sizeof(name), "stale reader, %s", d->name);
-		if (begin(name))
-			report(run_drop(d), name);
+		if (!begin(name))
+			continue;
+		report(run_drop(d), name);
 	}
 }
 
