@@ -381,17 +381,36 @@ static int peers_open(void)
 	return 0;
 }
 
+/* Dead, though its parent has not noticed. */
+static bool is_zombie(pid_t pid)
+{
+	char path[64], state = 'Z';
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	f = fopen(path, "r");
+	if (f && fscanf(f, "%*d (%*[^)]) %c", &state) != 1)
+		state = 'Z';
+	if (f)
+		fclose(f);
+	return state == 'Z';
+}
+
 static void peer_stop(unsigned int i)
 {
 	pid_t pid = shared->pids[i];
+	int tries;
 
 	peers[i].runs = false;
 	shared->pids[i] = 0;
 	if (pid <= 0)
 		return;
 	kill(pid, SIGKILL);
-	/* Of a process that lives, or an orphan, as this reaps those. */
-	waitpid(pid, NULL, 0);
+	/* A child, or an orphan, as this reaps those. */
+	if (waitpid(pid, NULL, 0) == pid)
+		return;
+	for (tries = 0; tries < 1000 && !is_zombie(pid); tries++)
+		usleep(1000);
 }
 
 static void peers_close(void)
@@ -2103,9 +2122,9 @@ static const struct drop drops[] = {
 	{ "MADV_DONTNEED: base pages", map_drop_base, do_discard,
 	  DROP_PROBES, 30, drop_and_read, write_into_drop },
 	{ "mmap over it: base pages", map_drop_base, do_map_over,
-	  DROP_PROBES, 30, drop_and_read, write_into_drop },
+	  DROP_PROBES, 60, drop_and_read, write_into_drop },
 	{ "mremap over it: base pages", map_drop_base, do_move_over,
-	  DROP_PROBES, 30, drop_and_read, write_into_drop },
+	  DROP_PROBES, 60, drop_and_read, write_into_drop },
 	{ "MADV_DONTNEED: PMD-mapped THP", map_drop_thp, do_discard,
 	  DROP_PROBES, 30, drop_and_read, write_into_drop },
 	{ "mmap over it: PMD-mapped THP", map_drop_thp, do_map_over,
