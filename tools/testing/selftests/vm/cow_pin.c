@@ -315,16 +315,19 @@ static bool all_swapped(struct range *r)
 	return true;
 }
 
-/* References of other CPUs' pagevecs may be in the way for a moment. */
+/* References of other CPUs' pagevecs may be in the way: move_pages drains. */
 static int swap_out(struct range *r)
 {
-	int tries;
+	int tries, node = 0, status;
+	void *page = r->mem;
 
 	for (tries = 0; tries < 20; tries++) {
 		if (madvise(r->mem, r->size, MADV_PAGEOUT))
 			return lacking("MADV_PAGEOUT");
 		if (all_swapped(r))
 			return 0;
+		syscall(__NR_move_pages, 0, 1, &page, &node, &status,
+			MPOL_MF_MOVE);
 		usleep(1000);
 	}
 	return because(SKIP, "not swapped out (no swap, or too little?)");
