@@ -9,8 +9,8 @@ kernel:		## BASE= VARIANT=stock|patched [FLAVOUR=kasan|kcsan|lockdep|bench]: out
 vm:		## BASE= VARIANT= [FLAVOUR=] FILES="a b" RUN="/t/a arg" [MEM= SWAP= TIMEOUT= APPEND= QEMU_ARGS=]: run it in that kernel
 	@tools/lab/kernel "$(BASE)" "$(VARIANT)" "$(FLAVOUR)" >/dev/null
 	@tools/lab/vm "$(BASE)" "$(VARIANT)"
-verify:		## BASE=: stock and patched, case by case
-	@tools/lab/verify "$(BASE)"
+verify:		## BASE= [FLAVOUR=]: stock and patched, case by case; with a flavour, only patched
+	@tools/lab/verify "$(BASE)" "$(FLAVOUR)"
 bench:		## BASE=: stock and patched in instructions per operation
 	@tools/lab/bench "$(BASE)"
 check-lab:	## [BASES=]: the tests of these commands

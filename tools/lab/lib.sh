@@ -48,6 +48,24 @@ need_variant()
 	esac
 }
 
+# selftests BASE: the lines of tools/lab/selftests for that base, without BASES;
+# all of exit: as one line, "exit"
+selftests()
+{
+	of_base "$1" "$lab/selftests" | awk '!/^exit:/ { print; next } !seen++ { print "exit" }'
+}
+
+# of_base BASE FILE: the lines of a list that begin with "all" or name the base
+# in their first field, without that field
+of_base()
+{
+	awk -v base="$1" '/^[ \t]*(#|$)/ { next }
+		$1 == "all" || index("," $1 ",", "," base ",") {
+			sub(/^[^ \t]+[ \t]+/, "")
+			print
+		}' "$2"
+}
+
 # kbuild TREE BUILD ARG...: the kernel's make, without what our own hands down
 kbuild()
 {
