@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=bash disable=SC2034
+# shellcheck shell=bash disable=SC2034,SC2154
 # What the lab's scripts share; sourced, never run.
 set -eu -o pipefail
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 lab=$top/tools/lab
+mutants=${MUTANTS:-$lab/mutants}
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/exact-cow
 me=$(basename "$0")
 
@@ -35,12 +36,15 @@ need_base()
 	. "$top/bases/$1"
 }
 
-# need_variant VARIANT [FLAVOUR]
+# need_variant VARIANT [FLAVOUR]; a mutant's must be one of $base
 need_variant()
 {
 	case ${1:-} in
 	stock | patched) ;;
-	*) die 2 "there is no variant '${1:-}'; VARIANT= stock or patched" ;;
+	mutant-*)
+		[ -f "$mutants/${1#mutant-}/$base.diff" ] ||
+			die 2 "there is no mutant '${1#mutant-}' for $base: tools/lab/mutants/${1#mutant-}/$base.diff" ;;
+	*) die 2 "there is no variant '${1:-}'; VARIANT= stock, patched or mutant-NAME" ;;
 	esac
 	case ${2:-} in
 	'' | bench | kasan | kcsan | lockdep) ;;
