@@ -3,12 +3,14 @@
  * What the series' hooks cost, in instructions. Runs as the guest of QEMU's
  * -icount shift=0, where the TSC counts the guest's instructions. What an
  * interrupt adds is left out by taking the best of a few rounds.
- * Each line printed: name<tab>instructions for one page or THP.
+ * Each line printed: name<tab>instructions (or what the name says) for one page
+ * or huge page.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/io_uring.h>
+#include <pthread.h>
 #include <sched.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -28,6 +30,11 @@
 #define HUGE	(2ul << 20)
 #define SIZE	(64ul << 20)
 #define ROUNDS	6
+
+#define PIPES	64
+#define PIN_LONGTERM_TEST_START		_IOW('g', 7, struct pin)
+#define PIN_LONGTERM_TEST_STOP		_IO('g', 8)
+#define PIN_WRITE_FAST			3
 
 #ifndef MADV_PAGEOUT
 #define MADV_PAGEOUT	21
@@ -93,6 +100,17 @@ static void look(char *mem, unsigned long step)
 
 	for (i = 0; i < SIZE; i += step)
 		asm volatile("" : : "r" (mem[i]));
+}
+
+static char *map_hugetlb(void)
+{
+	char *mem = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE |
+			 MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
+
+	if (mem == MAP_FAILED)
+		die("mmap of hugetlb");
+	touch(mem, HUGE);
+	return mem;
 }
 
 /* SIZE bytes, populated with pages of @step bytes */
@@ -186,6 +204,157 @@ static uint64_t write_copy(char *mem, unsigned long step)
 	return spent;
 }
 
+/* Which page frames a process has at @mem; @pid 0 is this one */
+static uint64_t *frames(pid_t pid, char *mem)
+{
+	size_t size = SIZE / PAGE * sizeof(uint64_t);
+	uint64_t *pfns = malloc(size);
+	char path[64] = "/proc/self/pagemap";
+	int fd;
+
+	if (pid)
+		snprintf(path, sizeof(path), "/proc/%d/pagemap", pid);
+	fd = open(path, O_RDONLY);
+	if (!pfns || fd < 0 ||
+	    pread(fd, pfns, size, (uintptr_t)mem / PAGE * 8) != (ssize_t)size)
+		die(path);
+	close(fd);
+	return pfns;
+}
+
+/* How many of them differ; frees both */
+static uint64_t differ(uint64_t *a, uint64_t *b)
+{
+	uint64_t i, n = 0;
+
+	for (i = 0; i < SIZE / PAGE; i++)
+		n += (a[i] ^ b[i]) << 9 != 0;	/* without the flags */
+	free(a);
+	free(b);
+	return n;
+}
+
+static uint64_t read_fault(char *mem, unsigned long step)
+{
+	if (madvise(mem, SIZE, MADV_DONTNEED))
+		die("MADV_DONTNEED");
+	start();
+	look(mem, step);
+	return stop();
+}
+
+/* The caller unmaps it once more, which does nothing. */
+static uint64_t unmap(char *mem, unsigned long step)
+{
+	(void)step;
+	start();
+	munmap(mem, SIZE);
+	return stop();
+}
+
+static void *sleeper(void *fd)
+{
+	char c;
+
+	return (void *)read(*(int *)fd, &c, 1);
+}
+
+/* Shared with a child, and the memory is one that another CPU may run on */
+static uint64_t unmap_shared(char *mem, unsigned long step)
+{
+	uint64_t spent;
+	pthread_t thread;
+	int fds[2], go;
+	pid_t pid;
+
+	if (pipe(fds))
+		die("pipe");
+	errno = pthread_create(&thread, NULL, sleeper, &fds[0]);
+	if (errno)
+		die("pthread_create");
+	pid = fork_idle(&go);
+	spent = unmap(mem, step);
+	let_go(pid, go);
+	close(fds[1]);
+	pthread_join(thread, NULL);
+	close(fds[0]);
+	return spent;
+}
+
+/* From the child's last word to its parent's hearing of its end */
+static uint64_t do_exit(char *mem, unsigned long step)
+{
+	uint64_t *said = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
+			      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	uint64_t spent;
+	pid_t pid;
+
+	if (said == MAP_FAILED)
+		die("mmap");
+	munmap(mem, SIZE);
+	pid = fork();
+	if (!pid) {
+		map(step);
+		*said = __rdtsc();
+		_exit(0);
+	}
+	if (pid < 0 || waitpid(pid, NULL, 0) != pid)
+		die("fork");
+	spent = __rdtsc() - *said;
+	munmap(said, PAGE);
+	return spent;
+}
+
+/* All memory in pipes, as CRIU's pre-dump has it; *@pipes are theirs */
+static void fill_pipes(char *mem, int (*pipes)[2])
+{
+	struct iovec iov = { mem, SIZE / PIPES };
+	int i;
+
+	for (i = 0; i < PIPES; i++, iov.iov_base += iov.iov_len)
+		if (pipe(pipes[i]) ||
+		    fcntl(pipes[i][1], F_SETPIPE_SZ, iov.iov_len) < 0 ||
+		    vmsplice(pipes[i][1], &iov, 1, 0) != (ssize_t)iov.iov_len)
+			die("vmsplice");
+}
+
+static void close_pipes(int (*pipes)[2])
+{
+	int i;
+
+	for (i = 0; i < PIPES; i++) {
+		close(pipes[i][0]);
+		close(pipes[i][1]);
+	}
+}
+
+static uint64_t fork_piped(char *mem, unsigned long step)
+{
+	int pipes[PIPES][2];
+	uint64_t spent;
+
+	fill_pipes(mem, pipes);
+	spent = do_fork(mem, step);
+	close_pipes(pipes);
+	return spent;
+}
+
+/* KiB that parent and child do not share */
+static uint64_t fork_piped_memory(char *mem, unsigned long step)
+{
+	int pipes[PIPES][2], go;
+	uint64_t n;
+	pid_t pid;
+
+	(void)step;
+	fill_pipes(mem, pipes);
+	pid = fork_idle(&go);
+	n = differ(frames(0, mem), frames(pid, mem));
+	let_go(pid, go);
+	close_pipes(pipes);
+	return n * (PAGE >> 10);
+}
+
 /*
  * Out to swap, and read ahead into the swap cache: then no figure contains a
  * wait for the disk, which the TSC would count as well.
@@ -228,6 +397,17 @@ static uint64_t swapin_then_write(char *mem, unsigned long step)
 	start();
 	touch(mem, step);
 	return stop();
+}
+
+static uint64_t swapin_then_write_copies(char *mem, unsigned long step)
+{
+	uint64_t *before;
+
+	swap_cached(mem);
+	look(mem, step);
+	before = frames(0, mem);
+	touch(mem, step);
+	return differ(before, frames(0, mem));
 }
 
 static uint64_t clear_bits(char *mem, unsigned long step)
@@ -317,11 +497,47 @@ static uint64_t gup_pin(char *mem, unsigned long step)
 	return gup(mem, true);
 }
 
+/* mm/gup_test.h */
+struct pin {
+	uint64_t addr, size;
+	uint32_t flags;
+};
+
+static uint64_t pin_fast(int fd, char *mem, size_t size)
+{
+	struct pin arg = { (uintptr_t)mem, size, PIN_WRITE_FAST };
+	uint64_t spent;
+
+	start();
+	if (ioctl(fd, PIN_LONGTERM_TEST_START, &arg))
+		die("PIN_LONGTERM_TEST_START");
+	spent = stop();
+	if (ioctl(fd, PIN_LONGTERM_TEST_STOP))
+		die("PIN_LONGTERM_TEST_STOP");
+	return spent;
+}
+
+/* Without its release, and without what the call itself costs */
+static uint64_t gup_pin_only(char *mem, unsigned long step)
+{
+	int fd = open("/sys/kernel/debug/gup_test", O_RDWR);
+	uint64_t spent;
+
+	(void)step;
+	if (fd < 0)
+		die("gup_test");
+	spent = pin_fast(fd, mem, SIZE);
+	spent -= pin_fast(fd, mem, PAGE);
+	close(fd);
+	return spent;
+}
+
 static const struct {
 	const char *name;
 	uint64_t (*run)(char *mem, unsigned long step);
 	unsigned long step;	/* size of the pages that it is done on */
 	unsigned long unit;	/* bytes that one of its operations covers */
+	enum { TIME, COUNT, HUGETLB } what;
 } benches[] = {
 	{ "fork",				do_fork,	PAGE, PAGE },
 	{ "fork",				do_fork,	HUGE, HUGE },
@@ -336,9 +552,25 @@ static const struct {
 	{ "GUP-fast get and release",		gup_get,	HUGE, PAGE },
 	{ "GUP-fast pin and release",		gup_pin,	PAGE, PAGE },
 	{ "GUP-fast pin and release",		gup_pin,	HUGE, PAGE },
+	{ "GUP-fast pin",			gup_pin_only,	PAGE, PAGE },
+	{ "GUP-fast pin",			gup_pin_only,	HUGE, PAGE },
+	{ "read fault",				read_fault,	PAGE, PAGE },
+	{ "read fault",				read_fault,	HUGE, HUGE },
+	{ "munmap",				unmap,		PAGE, PAGE },
+	{ "munmap",				unmap,		HUGE, HUGE },
+	{ "munmap, shared, two threads",	unmap_shared,	PAGE, PAGE },
+	{ "munmap, shared, two threads",	unmap_shared,	HUGE, HUGE },
+	{ "exit",				do_exit,	PAGE, PAGE },
+	{ "exit",				do_exit,	HUGE, HUGE },
+	{ "fork, all in pipes",			fork_piped,	PAGE, PAGE },
+	{ "fork, all in pipes",			fork_piped,	HUGE, PAGE },
+	{ "fork, all in pipes: KiB",		fork_piped_memory, PAGE, PAGE, COUNT },
+	{ "fork, all in pipes: KiB",		fork_piped_memory, HUGE, PAGE, COUNT },
+	{ "fork",				do_fork,	HUGE, HUGE, HUGETLB },
 	/* Last, as the disk's interrupts come when they come. */
 	{ "swap-in, read",			swapin_read,	PAGE, PAGE },
 	{ "swap-in, then write",		swapin_then_write, PAGE, PAGE },
+	{ "swap-in, then write: copies",	swapin_then_write_copies, PAGE, PAGE, COUNT },
 };
 
 int main(void)
@@ -358,19 +590,28 @@ int main(void)
 		die("sched_setscheduler");
 
 	for (i = 0; i < ARRAY_SIZE(benches); i++) {
-		uint64_t best = UINT64_MAX;
+		bool hugetlb = benches[i].what == HUGETLB;
+		bool most = benches[i].what == COUNT;
+		uint64_t best = 0;
 
+		if (hugetlb)
+			set("/proc/sys/vm/nr_hugepages", "32");
 		for (r = 0; r < ROUNDS; r++) {
-			char *mem = map(benches[i].step);
+			char *mem = hugetlb ? map_hugetlb() :
+					      map(benches[i].step);
 			uint64_t spent = benches[i].run(mem, benches[i].step);
 
-			if (spent < best)
+			/* Of a count the worst counts. */
+			if (!r || (most ? spent > best : spent < best))
 				best = spent;
 			munmap(mem, SIZE);
 		}
+		if (hugetlb)
+			set("/proc/sys/vm/nr_hugepages", "0");
 		printf("%s, %s\t%.2f\n", benches[i].name,
 		       benches[i].step == PAGE ? "base pages" :
-		       benches[i].unit == PAGE ? "THP, a page" : "THP, each",
+		       benches[i].unit == PAGE ? "THP, a page" :
+		       hugetlb ? "hugetlb, each" : "THP, each",
 		       (double)best / (SIZE / benches[i].unit));
 	}
 	return 0;

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=bash disable=SC2034
+# shellcheck shell=bash disable=SC2034,SC2154
 # What the lab's scripts share; sourced, never run.
 set -eu -o pipefail
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 lab=$top/tools/lab
+mutants=${MUTANTS:-$lab/mutants}
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/exact-cow
 me=$(basename "$0")
 
@@ -35,17 +36,38 @@ need_base()
 	. "$top/bases/$1"
 }
 
-# need_variant VARIANT [FLAVOUR]
+# need_variant VARIANT [FLAVOUR]; a mutant's must be one of $base
 need_variant()
 {
 	case ${1:-} in
 	stock | patched) ;;
-	*) die 2 "there is no variant '${1:-}'; VARIANT= stock or patched" ;;
+	mutant-*)
+		[ -f "$mutants/${1#mutant-}/$base.diff" ] ||
+			die 2 "there is no mutant '${1#mutant-}' for $base: tools/lab/mutants/${1#mutant-}/$base.diff" ;;
+	*) die 2 "there is no variant '${1:-}'; VARIANT= stock, patched or mutant-NAME" ;;
 	esac
 	case ${2:-} in
 	'' | bench | kasan | kcsan | lockdep) ;;
 	*) die 2 "there is no flavour '$2'; FLAVOUR= bench, kasan, kcsan, lockdep or nothing" ;;
 	esac
+}
+
+# selftests BASE: the lines of tools/lab/selftests for that base, without BASES;
+# all of exit: as one line, "exit"
+selftests()
+{
+	of_base "$1" "$lab/selftests" | awk '!/^exit:/ { print; next } !seen++ { print "exit" }'
+}
+
+# of_base BASE FILE: the lines of a list that begin with "all" or name the base
+# in their first field, without that field
+of_base()
+{
+	awk -v base="$1" '/^[ \t]*(#|$)/ { next }
+		$1 == "all" || index("," $1 ",", "," base ",") {
+			sub(/^[^ \t]+[ \t]+/, "")
+			print
+		}' "$2"
 }
 
 # kbuild TREE BUILD ARG...: the kernel's make, without what our own hands down
