@@ -350,12 +350,15 @@ bool __anon_fork_must_copy(struct anon_fork *fork, struct vm_area_struct *vma,
 		return referenced;
 	}
 
-	if (fork->locked != head) {
+	if (fork->head != head || !fork->locked) {
 		anon_fork_unlock(fork);
 		if (!trylock_page(head))
 			return true;
-		fork->locked = head;
-		fork->referenced = anon_extra_refs(head) > 0;
+		fork->locked = true;
+		/* Once it had references, that is good enough for its copies */
+		if (fork->head != head || !fork->referenced)
+			fork->referenced = anon_extra_refs(head) > 0;
+		fork->head = head;
 	}
 	return fork->referenced && anon_mapcount(page) == 1;
 }
@@ -367,8 +370,8 @@ bool __anon_fork_must_copy(struct anon_fork *fork, struct vm_area_struct *vma,
 void anon_fork_unlock(struct anon_fork *fork)
 {
 	if (fork->locked)
-		unlock_page(fork->locked);
-	fork->locked = NULL;
+		unlock_page(fork->head);
+	fork->locked = false;
 }
 
 /**
@@ -394,14 +397,7 @@ bool anon_fork_must_split(struct page *head)
 	return referenced;
 }
 
-/**
- * anon_fork_must_copy_hugetlb - may fork share this hugetlb page?
- * @head: the page that the parent maps privately
- *
- * Context: As anon_fork_must_copy().
- * Return: true if the child needs a copy of its own.
- */
-bool anon_fork_must_copy_hugetlb(struct page *head)
+bool __anon_fork_must_copy_hugetlb(struct page *head)
 {
 	return PageAnon(head) && compound_mapcount(head) == 1 &&
 	       page_count(head) != 1;
@@ -534,26 +530,6 @@ void anon_zap_start(struct anon_zap *zap, struct mmu_gather *tlb)
 #endif
 }
 
-/* In a gather's batch: a page whose rmap is still to be removed. */
-#define LATE_RMAP	1UL
-
-/*
- * The other mm that maps a page reuses it once mapcount says that we do not.
- * Our threads must not be able to read it by then: that is what Linus Torvalds
- * held against mapcount. A page with one reference is nobody else's. Any other
- * may be shared: by mappings, by swap entries, or by migration entries, which
- * count as nothing but come with a reference of the migration.
- */
-struct page *__anon_zap_rmap(struct anon_zap *zap, struct page *page)
-{
-	if (!PageAnon(page) || page_ref_count(page) == 1) {
-		page_remove_rmap(page, false);
-		return page;
-	}
-	zap->late = true;
-	return (struct page *)((unsigned long)page | LATE_RMAP);
-}
-
 void __anon_zap_flush(struct anon_zap *zap)
 {
 #ifndef CONFIG_MMU_GATHER_NO_GATHER
@@ -565,9 +541,9 @@ void __anon_zap_flush(struct anon_zap *zap)
 		for (; i < batch->nr; i++) {
 			unsigned long entry = (unsigned long)batch->pages[i];
 
-			if (!(entry & LATE_RMAP))
+			if (!(entry & ANON_LATE_RMAP))
 				continue;
-			batch->pages[i] = (struct page *)(entry & ~LATE_RMAP);
+			batch->pages[i] = (struct page *)(entry & ~ANON_LATE_RMAP);
 			page_remove_rmap(batch->pages[i], false);
 		}
 		if (batch == zap->tlb->active)

@@ -102,11 +102,13 @@ void anon_read_unlock(struct page *page);
 
 /**
  * struct anon_fork - what fork found out about the THP it copies the PTEs of
- * @locked: its head page, whose lock is held, or NULL
+ * @head: its head page, or NULL
+ * @locked: the lock of @head is held
  * @referenced: it has references that are neither mappings nor swap cache
  */
 struct anon_fork {
-	struct page *locked;
+	struct page *head;
+	bool locked;
 	bool referenced;
 };
 
@@ -114,7 +116,7 @@ bool __anon_fork_must_copy(struct anon_fork *fork, struct vm_area_struct *vma,
 			   struct page *page);
 void anon_fork_unlock(struct anon_fork *fork);
 bool anon_fork_must_split(struct page *head);
-bool anon_fork_must_copy_hugetlb(struct page *head);
+bool __anon_fork_must_copy_hugetlb(struct page *head);
 bool anon_fork_must_fault(struct vm_area_struct *vma, pte_t pte);
 int anon_fork_fault(struct vm_area_struct *vma, unsigned long addr);
 
@@ -138,6 +140,18 @@ static inline bool anon_fork_must_copy(struct anon_fork *fork,
 	       __anon_fork_must_copy(fork, vma, page);
 }
 
+/**
+ * anon_fork_must_copy_hugetlb - may fork share this hugetlb page?
+ * @head: the page that the parent maps privately
+ *
+ * Context: As anon_fork_must_copy().
+ * Return: true if the child needs a copy of its own.
+ */
+static inline bool anon_fork_must_copy_hugetlb(struct page *head)
+{
+	return page_ref_count(head) != 1 && __anon_fork_must_copy_hugetlb(head);
+}
+
 bool anon_unmap_referenced(struct page *page, struct page *subpage);
 
 /**
@@ -157,15 +171,23 @@ struct anon_zap {
 };
 
 void anon_zap_start(struct anon_zap *zap, struct mmu_gather *tlb);
-struct page *__anon_zap_rmap(struct anon_zap *zap, struct page *page);
 void __anon_zap_flush(struct anon_zap *zap);
 void anon_zap_huge(struct mmu_gather *tlb, struct page *page,
 		   unsigned long addr);
+
+/* In a gather's batch: a page whose rmap is still to be removed. */
+#define ANON_LATE_RMAP	1UL
 
 /**
  * anon_zap_rmap - remove a page's rmap, now or after the TLB flush
  * @zap: from anon_zap_start()
  * @page: the base page that the PTE mapped, which was cleared
+ *
+ * The other mm that maps a page reuses it once mapcount says that we do not.
+ * Our threads must not be able to read it by then: that is what Linus Torvalds
+ * held against mapcount. A page with one reference is nobody else's. Any other
+ * may be shared: by mappings, by swap entries, or by migration entries, which
+ * count as nothing but come with a reference of the migration.
  *
  * Context: The page table lock is held.
  * Return: what is to be put into the gather.
@@ -173,8 +195,11 @@ void anon_zap_huge(struct mmu_gather *tlb, struct page *page,
 static inline struct page *anon_zap_rmap(struct anon_zap *zap,
 					 struct page *page)
 {
-	if (unlikely(zap->active))
-		return __anon_zap_rmap(zap, page);
+	if (unlikely(zap->active) && page_ref_count(page) != 1 &&
+	    PageAnon(page)) {
+		zap->late = true;
+		return (void *)((unsigned long)page | ANON_LATE_RMAP);
+	}
 	page_remove_rmap(page, false);
 	return page;
 }
