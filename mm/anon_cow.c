@@ -90,7 +90,7 @@ bool anon_page_exclusive(struct page *page)
 {
 	int count;
 
-	VM_BUG_ON_PAGE(!PageLocked(page), page);
+	VM_WARN_ON_ONCE_PAGE(!PageLocked(page), page);
 
 	if (PageKsm(page))
 		return false;
@@ -105,6 +105,7 @@ static bool anon_writeback_is_stable(struct page *page)
 {
 #ifdef CONFIG_SWAP
 	page = compound_head(page);
+	/* Set by swapon, before there is anything in swap; others change flags */
 	return PageSwapCache(page) && PageWriteback(page) &&
 	       data_race(page_swap_info(page)->flags & SWP_STABLE_WRITES);
 #else
@@ -493,7 +494,7 @@ bool anon_unmap_referenced(struct page *page, struct page *subpage)
 {
 	if (page != subpage)
 		return false;
-	smp_mb();
+	smp_mb();	/* clear the PTE, then read; see above */
 	return anon_extra_refs(page) > 1;
 }
 
