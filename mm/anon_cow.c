@@ -105,9 +105,8 @@ static bool anon_writeback_is_stable(struct page *page)
 {
 #ifdef CONFIG_SWAP
 	page = compound_head(page);
-	/* Set by swapon, before there is anything in swap; others change flags */
 	return PageSwapCache(page) && PageWriteback(page) &&
-	       data_race(page_swap_info(page)->flags & SWP_STABLE_WRITES);
+	       READ_ONCE(page_swap_info(page)->flags) & SWP_STABLE_WRITES;
 #else
 	return false;
 #endif
