@@ -114,26 +114,30 @@ static bool anon_writeback_is_stable(struct page *page)
 
 /* What anon_wp_page() cannot tell at once is decided under the page lock. */
 enum anon_wp __anon_wp_page(struct vm_fault *vmf)
+	__must_hold(vmf->ptl)
 {
+	struct mm_struct *mm = vmf->vma->vm_mm;
 	struct page *page = vmf->page;
 
 	if (PageKsm(page))
 		return ANON_WP_COPY;
 
 	if (unlikely(!trylock_page(page))) {
+		bool same;
+
 		get_page(page);
 		pte_unmap_unlock(vmf->pte, vmf->ptl);
 		lock_page(page);
-		vmf->pte = pte_offset_map_lock(vmf->vma->vm_mm, vmf->pmd,
-					       vmf->address, &vmf->ptl);
-		if (!pte_same(*vmf->pte, vmf->orig_pte)) {
+		vmf->pte = pte_offset_map_lock(mm, vmf->pmd, vmf->address,
+					       &vmf->ptl);
+		same = pte_same(*vmf->pte, vmf->orig_pte);
+		if (!same) {
 			update_mmu_tlb(vmf->vma, vmf->address, vmf->pte);
-			pte_unmap_unlock(vmf->pte, vmf->ptl);
 			unlock_page(page);
-			put_page(page);
-			return ANON_WP_RETRY;
 		}
-		put_page(page);		/* the PTE has another */
+		put_page(page);
+		if (!same)
+			return ANON_WP_RETRY;
 	}
 
 	if (!anon_page_exclusive(page)) {
@@ -149,6 +153,8 @@ enum anon_wp __anon_wp_page(struct vm_fault *vmf)
 		wait_on_page_writeback(compound_head(page));
 		unlock_page(page);
 		put_page(page);
+		vmf->pte = pte_offset_map_lock(mm, vmf->pmd, vmf->address,
+					       &vmf->ptl);
 		return ANON_WP_RETRY;
 	}
 	unlock_page(page);

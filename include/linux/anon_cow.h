@@ -17,7 +17,7 @@ struct mmu_gather_batch;
 enum anon_wp {
 	ANON_WP_COPY,
 	ANON_WP_REUSE,
-	ANON_WP_RETRY,		/* the page table lock was dropped: fault again */
+	ANON_WP_RETRY,		/* it may be another page by now: fault again */
 };
 
 bool anon_page_exclusive(struct page *page);
@@ -40,10 +40,9 @@ static inline bool anon_base_page_shared(struct page *page)
  * no migration. KSM keeps pages without a reference, but has one while it makes
  * the page its own. Mapcount has to tell only about the others.
  *
- * Context: The page table lock is held; it is dropped only for ANON_WP_RETRY.
- * May sleep then.
- * Return: ANON_WP_COPY, or ANON_WP_REUSE, or ANON_WP_RETRY with the PTE
- * unmapped and unlocked.
+ * Context: The page table lock is held, but may be dropped and taken again, to
+ * wait for the page lock or for writeback.
+ * Return: ANON_WP_COPY, ANON_WP_REUSE or ANON_WP_RETRY.
  */
 static inline enum anon_wp anon_wp_page(struct vm_fault *vmf)
 {
