@@ -122,22 +122,17 @@ enum anon_wp __anon_wp_page(struct vm_fault *vmf)
 	if (PageKsm(page))
 		return ANON_WP_COPY;
 
+	/*
+	 * Wait, but do not take the lock: who wants it as well, to migrate the
+	 * page once more, would change the PTE again before we have it.
+	 */
 	if (unlikely(!trylock_page(page))) {
-		bool same;
-
 		get_page(page);
 		pte_unmap_unlock(vmf->pte, vmf->ptl);
-		lock_page(page);
+		put_and_wait_on_page_locked(page);
 		vmf->pte = pte_offset_map_lock(mm, vmf->pmd, vmf->address,
 					       &vmf->ptl);
-		same = pte_same(*vmf->pte, vmf->orig_pte);
-		if (!same) {
-			update_mmu_tlb(vmf->vma, vmf->address, vmf->pte);
-			unlock_page(page);
-		}
-		put_page(page);
-		if (!same)
-			return ANON_WP_RETRY;
+		return ANON_WP_RETRY;
 	}
 
 	if (!anon_page_exclusive(page)) {
@@ -161,23 +156,24 @@ enum anon_wp __anon_wp_page(struct vm_fault *vmf)
 	return ANON_WP_REUSE;
 }
 
-bool __anon_wp_lock(struct page *page)
-{
-	if (!PageAnon(page) || PageKsm(page))
-		return false;
-	lock_page(page);
-	return true;
-}
-
 /*
- * An unlocked page that was mapped more than once and no longer is may have
- * become a swap entry of the other mm. The next fault finds out.
+ * What is neither shared by mappings, nor compound, nor in the swap cache, is no
+ * longer shared, or has become a swap entry of the other mm. If the page lock
+ * cannot be had, nobody knows. The next fault finds out.
  */
-bool __anon_wp_must_copy(struct page *page, bool locked)
+bool __anon_wp_must_copy(struct page *page)
 {
+	bool shared;
+
 	if (!page || !PageAnon(page) || PageKsm(page))
 		return true;
-	return locked && !anon_page_exclusive(page);
+	if (!PageCompound(page) && !PageSwapCache(page))
+		return false;
+	if (!trylock_page(page))
+		return false;
+	shared = !anon_page_exclusive(page);
+	unlock_page(page);
+	return shared;
 }
 
 /**

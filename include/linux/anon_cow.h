@@ -22,8 +22,7 @@ enum anon_wp {
 
 bool anon_page_exclusive(struct page *page);
 enum anon_wp __anon_wp_page(struct vm_fault *vmf);
-bool __anon_wp_lock(struct page *page);
-bool __anon_wp_must_copy(struct page *page, bool locked);
+bool __anon_wp_must_copy(struct page *page);
 bool anon_swapin_reuse(struct page *page);
 
 /* Mapped more than once, and no THP: that much needs no lock. */
@@ -58,23 +57,8 @@ static inline enum anon_wp anon_wp_page(struct vm_fault *vmf)
 }
 
 /**
- * anon_wp_lock - lock a page if anon_wp_must_copy() will need that
- * @page: the page that a write fault has copied, or NULL
- *
- * Context: A reference is held, the page table lock is not. May sleep.
- * Return: true if the page was locked.
- */
-static inline bool anon_wp_lock(struct page *page)
-{
-	if (!page || likely(anon_base_page_shared(page)))
-		return false;
-	return __anon_wp_lock(page);
-}
-
-/**
  * anon_wp_must_copy - is the page that was copied still shared?
  * @page: the old page, or NULL
- * @locked: what anon_wp_lock() said
  *
  * The page table lock was dropped for the copy. Meanwhile the other mappings
  * may have gone, and GUP may have taken a reference that is ours to keep. It
@@ -84,20 +68,12 @@ static inline bool anon_wp_lock(struct page *page)
  * Context: The page table lock is held, and the PTE still maps the page.
  * Return: true to replace the page, false to fault again.
  */
-static inline bool anon_wp_must_copy(struct page *page, bool locked)
+static inline bool anon_wp_must_copy(struct page *page)
 {
-	if (likely(page && !locked && anon_base_page_shared(page)))
+	if (likely(page && anon_base_page_shared(page)))
 		return true;
-	return __anon_wp_must_copy(page, locked);
+	return __anon_wp_must_copy(page);
 }
-
-bool gup_must_unshare(struct vm_area_struct *vma, unsigned int flags,
-		      struct page *page, bool pmd);
-bool gup_fast_must_unshare(unsigned int flags, struct page *page);
-
-bool anon_read_lock(struct vm_area_struct *vma, unsigned long addr,
-		    struct page *page);
-void anon_read_unlock(struct page *page);
 
 /**
  * struct anon_fork - what fork found out about the THP it copies the PTEs of
