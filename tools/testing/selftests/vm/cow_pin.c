@@ -2261,6 +2261,8 @@ static void *migrator(void *arg)
 		node = !node;
 		if (move_to_node(race->r, node) < 0)
 			race->ret = SKIP;
+		/* On a busy machine the owner would never get its page locks */
+		usleep(200);
 	}
 	return NULL;
 }
