@@ -75,6 +75,14 @@ static inline bool anon_wp_must_copy(struct page *page)
 	return __anon_wp_must_copy(page);
 }
 
+bool gup_must_unshare(struct vm_area_struct *vma, unsigned int flags,
+		      struct page *page, bool pmd);
+bool gup_fast_must_unshare(unsigned int flags, struct page *page);
+
+bool anon_read_lock(struct vm_area_struct *vma, unsigned long addr,
+		    struct page *page);
+void anon_read_unlock(struct page *page);
+
 /**
  * struct anon_fork - what fork found out about the THP it copies the PTEs of
  * @head: its head page, or NULL
