@@ -318,6 +318,18 @@ static int anon_extra_refs(struct page *head)
 	return count - total_mapcount(head) - (PageSwapCache(head) ? nr : 0);
 }
 
+/* Who cannot lock the page to find out takes it for referenced. */
+static bool anon_maybe_referenced(struct page *head)
+{
+	bool referenced;
+
+	if (!trylock_page(head))
+		return true;
+	referenced = anon_extra_refs(head) > 0;
+	unlock_page(head);
+	return referenced;
+}
+
 /*
  * The slow half of anon_fork_must_copy(). A base page that is shared has no
  * references (GUP saw to that) and need not be asked. One that is not has but
@@ -335,7 +347,6 @@ bool __anon_fork_must_copy(struct anon_fork *fork, struct vm_area_struct *vma,
 			   struct page *page)
 {
 	struct page *head = compound_head(page);
-	bool referenced;
 
 	if (!is_cow_mapping(vma->vm_flags) || !PageAnon(head) || PageKsm(head))
 		return false;
@@ -345,11 +356,7 @@ bool __anon_fork_must_copy(struct anon_fork *fork, struct vm_area_struct *vma,
 			return false;
 		if (!PageSwapCache(head))
 			return page_count(head) != 1;
-		if (!trylock_page(head))
-			return true;
-		referenced = anon_extra_refs(head) > 0;
-		unlock_page(head);
-		return referenced;
+		return anon_maybe_referenced(head);
 	}
 
 	if (fork->head != head || !fork->locked) {
@@ -388,15 +395,9 @@ void anon_fork_unlock(struct anon_fork *fork)
  */
 bool anon_fork_must_split(struct page *head)
 {
-	bool referenced;
-
 	if (likely(page_ref_count(head) == 1) || compound_mapcount(head) > 1)
 		return false;
-	if (!trylock_page(head))
-		return true;
-	referenced = anon_extra_refs(head) > 0;
-	unlock_page(head);
-	return referenced;
+	return anon_maybe_referenced(head);
 }
 
 bool __anon_fork_must_copy_hugetlb(struct page *head)
