@@ -25,6 +25,8 @@
 #include <unistd.h>
 #include <x86intrin.h>
 
+#include "../../mm/gup_test.h"
+
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 #define PAGE	4096ul
 #define HUGE	(2ul << 20)
@@ -32,9 +34,6 @@
 #define ROUNDS	6
 
 #define PIPES	64
-#define PIN_LONGTERM_TEST_START		_IOW('g', 7, struct pin)
-#define PIN_LONGTERM_TEST_STOP		_IO('g', 8)
-#define PIN_WRITE_FAST			3
 
 #ifndef MADV_PAGEOUT
 #define MADV_PAGEOUT	21
@@ -497,15 +496,14 @@ static uint64_t gup_pin(char *mem, unsigned long step)
 	return gup(mem, true);
 }
 
-/* mm/gup_test.h */
-struct pin {
-	uint64_t addr, size;
-	uint32_t flags;
-};
-
 static uint64_t pin_fast(int fd, char *mem, size_t size)
 {
-	struct pin arg = { (uintptr_t)mem, size, PIN_WRITE_FAST };
+	struct pin_longterm_test arg = {
+		.addr = (uintptr_t)mem,
+		.size = size,
+		.flags = PIN_LONGTERM_TEST_FLAG_USE_WRITE |
+			 PIN_LONGTERM_TEST_FLAG_USE_FAST,
+	};
 	uint64_t spent;
 
 	start();
