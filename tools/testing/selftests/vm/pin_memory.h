@@ -66,6 +66,16 @@ static inline int lacking(const char *what)
 
 /* What /proc says. */
 
+static inline bool write_file(const char *path, const char *value)
+{
+	int fd = open(path, O_WRONLY);
+	bool ok = fd >= 0 && write(fd, value, strlen(value)) > 0;
+
+	if (fd >= 0)
+		close(fd);
+	return ok;
+}
+
 static inline size_t read_size(const char *path, const char *format,
 			       size_t unit)
 {
@@ -85,8 +95,11 @@ static inline unsigned long read_vmstat(const char *name)
 {
 	unsigned long value, ret = 0;
 	char key[64];
-	FILE *f = fopen("/proc/vmstat", "r");
+	FILE *f;
 
+	/* So that small numbers show, which CPUs keep for themselves. */
+	write_file("/proc/sys/vm/stat_refresh", "1");
+	f = fopen("/proc/vmstat", "r");
 	while (f && fscanf(f, "%63s %lu", key, &value) == 2)
 		if (!strcmp(key, name))
 			ret = value;
@@ -567,23 +580,13 @@ static struct setting {
 	  "100000000", true },
 };
 
-static inline bool write_setting(const char *path, const char *value)
-{
-	int fd = open(path, O_WRONLY);
-	bool ok = fd >= 0 && write(fd, value, strlen(value)) > 0;
-
-	if (fd >= 0)
-		close(fd);
-	return ok;
-}
-
 static inline void restore_settings(void)
 {
 	unsigned int i;
 
 	for (i = 0; i < ARRAY_SIZE(settings); i++)
 		if (settings[i].old[0])
-			write_setting(settings[i].path, settings[i].old);
+			write_file(settings[i].path, settings[i].old);
 }
 
 static inline void change_settings(void)
@@ -605,7 +608,7 @@ static inline void change_settings(void)
 		if (!chosen || !strcmp(chosen, "always") ||
 		    (s->more && atol(chosen) >= atol(s->value)))
 			continue;
-		if (write_setting(s->path, s->value))
+		if (write_file(s->path, s->value))
 			snprintf(s->old, sizeof(s->old), "%s", chosen);
 	}
 	atexit(restore_settings);

@@ -65,10 +65,10 @@ static void read_soft_dirty(struct range *r, bool *dirty)
 	free(pm);
 }
 
-/* A PMD of shared memory is unmapped by the first write to it. */
+/* Or, of shared memory, the fault that maps it again by PTEs dirties all. */
 static bool pmd_is_one(struct range *r)
 {
-	return !(r->flags & MAP_SHARED) && pmd_mapped(r->mem, r->size);
+	return pmd_mapped(r->mem, r->size);
 }
 
 static const struct tracker soft_dirty = {
@@ -464,11 +464,11 @@ static int collapse(struct range *r)
 		return pmd_mapped(r->mem, r->size) ? 0 : lacking("MADV_COLLAPSE");
 	if (r->flags & MAP_SHARED)
 		return because(SKIP, "no MADV_COLLAPSE");
-	if (!write_setting(sleep, "10"))
+	if (!write_file(sleep, "10"))
 		return because(SKIP, "no khugepaged");
 	for (i = 0; i < 2000 && !pmd_mapped(r->mem, r->size); i++)
 		usleep(10000);
-	write_setting(sleep, "100000000");
+	write_file(sleep, "100000000");
 	if (!pmd_mapped(r->mem, r->size))
 		ret = because(1, "khugepaged does not collapse it");
 	return ret;
