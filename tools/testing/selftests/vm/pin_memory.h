@@ -198,6 +198,7 @@ struct range {
 	bool thp;			/* was mapped by a PMD to begin with */
 	struct page_state *pages;
 	char serial;			/* of the last write */
+	int (*map)(struct range *r, int flags);
 };
 
 static inline size_t range_nr(const struct range *r)

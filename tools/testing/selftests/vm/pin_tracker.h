@@ -17,6 +17,8 @@
 #ifndef PIN_TRACKER_H
 #define PIN_TRACKER_H
 
+#include <pthread.h>
+
 #include "pin_memory.h"
 
 struct tracker {
@@ -29,6 +31,8 @@ struct tracker {
 	void (*report)(struct range *r, bool *dirty);
 	/* Does one write by the CPU to a clean PMD have all of it reported? */
 	bool (*coarse)(struct range *r);
+	/* Splits every PMD of shared memory. */
+	bool splits_shared;
 };
 
 static const struct tracker *tracker;
@@ -126,15 +130,15 @@ static inline void model_unpin(struct range *r, size_t first, size_t nr,
 	}
 }
 
-static inline void model_clean(struct range *r)
+static inline void model_clean(struct range *r, size_t first, size_t nr)
 {
-	size_t i, j, per_unit = r->unit / pagesize;
+	size_t i, j, per_unit = r->unit / pagesize, end = first + nr;
 
-	for (i = 0; i < range_nr(r); i++) {
+	for (i = first; i < end; i++) {
 		r->pages[i].must = r->pages[i].write_pins;
 		r->pages[i].may = false;
 	}
-	for (i = 0; i < range_nr(r); i++)
+	for (i = first; i < end; i++)
 		for (j = i - i % per_unit; r->pages[i].sticky &&
 		     j < i - i % per_unit + per_unit; j++)
 			r->pages[j].may = true;
@@ -244,7 +248,7 @@ static inline int clean(struct range *r, const char *when)
 	if (!ret && found)
 		ret = compare(r, found, when);
 	free(found);
-	model_clean(r);
+	model_clean(r, 0, range_nr(r));
 	return ret ? ret : check(r, when);
 }
 
@@ -332,7 +336,8 @@ static inline int clean_whole(struct range *r, const char *when)
 	bool before = pmd_mapped(r->mem, r->size);
 	int ret = clean(r, when);
 
-	if (!ret && before && !pmd_mapped(r->mem, r->size))
+	if (!ret && before && !pmd_mapped(r->mem, r->size) &&
+	    !(tracker->splits_shared && r->flags & MAP_SHARED))
 		ret = because(1, "%s: the PMD was split", when);
 	return ret;
 }
@@ -795,5 +800,401 @@ static inline int random_steps(struct range *r)
 	}
 	return ret ? ret : tracked(r, "cleaned when unpinned");
 }
+
+#define GUP_RACE_ROUNDS	400
+#define ONE_RACE_ROUNDS	300
+#define MIG_RACE_ROUNDS	300
+
+/* Races: a second thread works on the range while this one cleans. */
+
+static inline void race_clean(struct range *r)
+{
+	bool *found = tracker->says_found ? calloc(range_nr(r), 1) : NULL;
+
+	if (tracker->clean(r, found))
+		ksft_exit_fail_msg("%s\n", why);
+	free(found);
+}
+
+static inline size_t count_reported(struct range *r)
+{
+	size_t i, nr = range_nr(r), reported = 0;
+	bool *dirty = calloc(nr, sizeof(*dirty));
+
+	if (!dirty)
+		ksft_exit_fail_msg("no memory\n");
+	tracker->report(r, dirty);
+	for (i = 0; i < nr; i++)
+		reported += dirty[i];
+	free(dirty);
+	return reported;
+}
+
+/* As it was at the start of the case. */
+static inline int remap(struct range *r)
+{
+	int flags = r->flags, ret;
+
+	if (tracker->stop)
+		tracker->stop(r);
+	range_free(r);
+	ret = r->map(r, flags);
+	if (!ret && tracker->start)
+		ret = tracker->start(r);
+	return ret;
+}
+
+struct racer {
+	struct range *r;
+	struct pin p;
+	pthread_t thread;
+	pthread_barrier_t start, end;
+	bool stop;
+	int error;
+};
+
+static inline void *fast_pinner(void *arg)
+{
+	struct racer *race = arg;
+
+	for (;;) {
+		pthread_barrier_wait(&race->start);
+		if (race->stop)
+			return NULL;
+		race->error = pin_again(&race->p, race->r->mem, race->r->size,
+					PIN_WRITE | PIN_FAST) ? errno : 0;
+		pthread_barrier_wait(&race->end);
+	}
+}
+
+/*
+ * GUP-fast pins while the range is cleaned. Whoever was first: either the
+ * entries stay dirty, or GUP faults and makes them dirty.
+ */
+static inline int race_gup_fast(struct range *r)
+{
+	struct racer race = { .r = r };
+	size_t nr = r->size / pagesize, lost = 0;
+	int round, ret;
+
+	ret = pin_take(&race.p, r->mem, r->size, PIN_WRITE);
+	if (ret)
+		return ret;
+	pin_stop(&race.p);
+
+	pthread_barrier_init(&race.start, NULL, 2);
+	pthread_barrier_init(&race.end, NULL, 2);
+	if (pthread_create(&race.thread, NULL, fast_pinner, &race))
+		return broken("pthread_create");
+	for (round = 0; round < GUP_RACE_ROUNDS && !ret; round++) {
+		/* Writable entries, or GUP would not be fast. */
+		touch(r->mem, r->size, 12);
+		pthread_barrier_wait(&race.start);
+		/* The two start in step: spread who comes first. */
+		if (round % 4)
+			usleep(round % 4 * 10);
+		race_clean(r);
+		pthread_barrier_wait(&race.end);
+		errno = race.error;
+		ret = errno ? broken("GUP-fast") :
+		      pin_store(&race.p, 0, r->size, 13);
+		lost += nr - count_reported(r);
+		pin_stop(&race.p);
+	}
+	race.stop = true;
+	pthread_barrier_wait(&race.start);
+	pthread_join(race.thread, NULL);
+	pin_drop(&race.p);
+	if (!ret && lost)
+		ret = because(1, "lost: %zu of %zu pages that were written",
+			      lost, nr * round);
+	return ret;
+}
+
+/*
+ * Single pages are pinned by GUP-fast, written and unpinned, over and over, by
+ * one thread while the other one cleans. How to judge that: what a checkpoint
+ * does is to clean, then to copy the memory, later to ask what was written
+ * since. It is right if each page that now differs from the copy is reported.
+ * A write from before the copy is in the copy, so it does not matter if it came
+ * before or after the page was cleaned, which nobody could tell; and a write
+ * from after the copy is one that came after the cleaning ended. So: clean,
+ * copy, end the round, let the device write once more through the pins that
+ * are left, ask. The writes are numbered, so that none leaves a page as it was.
+ * Nothing but those pages was written: no other one may be reported.
+ */
+#define SINGLES		16
+
+struct single {
+	struct pin p;
+	size_t page;
+	bool held;
+};
+
+struct single_race {
+	struct range *r;
+	struct single singles[SINGLES];
+	pthread_t thread;
+	pthread_barrier_t start, end;
+	bool stop, enough;
+	uint32_t serial;
+	int error;
+};
+
+static inline int single_write(struct single_race *race, struct single *s)
+{
+	struct pin_longterm_test_write args = {
+		.size = sizeof(race->serial),
+		.src = (uintptr_t)&race->serial,
+	};
+
+	race->serial++;
+	return ioctl(s->p.fd, PIN_LONGTERM_TEST_WRITE, &args);
+}
+
+static inline void *single_pinner(void *arg)
+{
+	struct single_race *race = arg;
+	struct single *s;
+	unsigned int i;
+
+	for (;;) {
+		pthread_barrier_wait(&race->start);
+		if (race->stop)
+			return NULL;
+		for (i = 0; !__atomic_load_n(&race->enough, __ATOMIC_ACQUIRE) ||
+		     i < SINGLES; i++) {
+			s = &race->singles[i % SINGLES];
+			if (!s->held &&
+			    pin_again(&s->p, race->r->mem + s->page * pagesize,
+				      pagesize, PIN_WRITE | PIN_FAST))
+				race->error = errno;
+			if (single_write(race, s))
+				race->error = errno;
+			if (s->held)
+				pin_stop(&s->p);
+			s->held = !s->held;
+		}
+		pthread_barrier_wait(&race->end);
+	}
+}
+
+static inline uint32_t single_read(struct range *r, size_t page)
+{
+	return __atomic_load_n((uint32_t *)(r->mem + page * pagesize),
+			       __ATOMIC_RELAXED);
+}
+
+/* One round, of which lost is how many of the written pages no report has. */
+static inline int single_round(struct single_race *race, int round, size_t *written,
+			size_t *lost)
+{
+	size_t i, j, nr = range_nr(race->r), more = 0;
+	size_t per_unit = race->r->unit / pagesize;
+	bool *dirty = calloc(nr, sizeof(*dirty));
+	uint32_t copy[SINGLES];
+	struct single *s;
+
+	if (!dirty)
+		return broken("calloc");
+	for (i = 0; i < SINGLES; i++) {
+		s = &race->singles[i];
+		s->page = i * (nr / SINGLES) + rnd(nr / SINGLES);
+		s->held = false;
+	}
+	race->enough = false;
+	pthread_barrier_wait(&race->start);
+	if (round % 4)
+		usleep(round % 4 * 20);
+	race_clean(race->r);
+	for (i = 0; i < SINGLES; i++)
+		copy[i] = single_read(race->r, race->singles[i].page);
+	__atomic_store_n(&race->enough, true, __ATOMIC_RELEASE);
+	pthread_barrier_wait(&race->end);
+
+	for (i = 0; i < SINGLES; i++)
+		if (race->singles[i].held &&
+		    single_write(race, &race->singles[i]))
+			race->error = errno;
+	tracker->report(race->r, dirty);
+	for (i = 0; i < SINGLES; i++) {
+		s = &race->singles[i];
+		if (single_read(race->r, s->page) != copy[i]) {
+			++*written;
+			*lost += !dirty[s->page];
+		}
+		if (s->held)
+			pin_stop(&s->p);
+	}
+	for (i = 0; i < SINGLES; i++) {
+		s = &race->singles[i];
+		for (j = 0; j < per_unit; j++)
+			dirty[s->page - s->page % per_unit + j] = false;
+	}
+	for (i = 0; i < nr; i++)
+		more += dirty[i];
+	if (more)
+		too_much("%zu pages are reported that nobody held or wrote",
+			 more);
+	free(dirty);
+	errno = race->error;
+	return errno ? broken("gup_test") : 0;
+}
+
+static inline int race_single_pages(struct range *r)
+{
+	struct single_race race = { .r = r, .serial = 1000 };
+	size_t i, lost = 0, written = 0;
+	int round, ret = 0;
+
+	rnd_state = 1;
+	for (i = 0; i < SINGLES && !ret; i++)
+		ret = pin_open(&race.singles[i].p);
+	if (ret)
+		goto drop;
+	pthread_barrier_init(&race.start, NULL, 2);
+	pthread_barrier_init(&race.end, NULL, 2);
+	if (pthread_create(&race.thread, NULL, single_pinner, &race)) {
+		ret = broken("pthread_create");
+		goto drop;
+	}
+	for (round = 0; round < ONE_RACE_ROUNDS && !ret; round++) {
+		/* A PMD again, which the last round split, and writable. */
+		if (round && r->thp) {
+			ret = remap(r);
+			if (ret)
+				break;
+		}
+		touch(r->mem, r->size, 12);
+		ret = single_round(&race, round, &written, &lost);
+	}
+	race.stop = true;
+	pthread_barrier_wait(&race.start);
+	pthread_join(race.thread, NULL);
+	if (!ret && lost)
+		ret = because(1, "lost: %zu of %zu pages that were written",
+			      lost, written);
+drop:
+	for (i = 0; i < SINGLES; i++)
+		pin_drop(&race.singles[i].p);
+	return ret;
+}
+
+/* Moves the range to and fro: between two nodes, else by compaction. */
+static inline void *migrator(void *arg)
+{
+	struct racer *race = arg;
+	size_t i, nr = race->r->size / pagesize;
+	void **pages = calloc(nr, sizeof(*pages));
+	int *nodes = calloc(nr, sizeof(*nodes));
+	int *status = calloc(nr, sizeof(*status));
+	int node = 0, fd = -1;
+
+	for (i = 0; pages && i < nr; i++)
+		pages[i] = race->r->mem + i * pagesize;
+	if (access("/sys/devices/system/node/node1", F_OK))
+		fd = open("/proc/sys/vm/compact_memory", O_WRONLY);
+	while (pages && nodes && status &&
+	       !__atomic_load_n(&race->stop, __ATOMIC_RELAXED)) {
+		if (fd >= 0) {
+			if (write(fd, "1", 1) != 1)
+				break;
+			continue;
+		}
+		node = !node;
+		for (i = 0; i < nr; i++)
+			nodes[i] = node;
+		if (syscall(__NR_move_pages, 0, nr, pages, nodes, status,
+			    MPOL_MF_MOVE) < 0)
+			break;
+	}
+	if (fd >= 0)
+		close(fd);
+	free(pages);
+	free(nodes);
+	free(status);
+	return NULL;
+}
+
+/* Cleans while pages migrate; pinned: the device writes, else the CPU does. */
+static inline int race_migration(struct range *r, bool pinned)
+{
+	const char *event = pinned ? "pgmigrate_fail" : "pgmigrate_success";
+	unsigned long before = read_vmstat(event);
+	struct racer race = { .r = r };
+	struct pin p = {};
+	size_t nr = r->size / pagesize, lost = 0;
+	int round, ret = 0;
+
+	if (pinned) {
+		ret = pin_take(&p, r->mem, r->size, PIN_WRITE);
+		if (ret)
+			return ret;
+	}
+	if (pthread_create(&race.thread, NULL, migrator, &race)) {
+		ret = broken("pthread_create");
+		goto unpin;
+	}
+	for (round = 0; round < MIG_RACE_ROUNDS && !ret; round++) {
+		/* Writable entries, which are then met in flight. */
+		if (!pinned)
+			touch(r->mem, r->size, 14);
+		race_clean(r);
+		if (pinned)
+			ret = pin_store(&p, 0, r->size, 15);
+		else
+			touch(r->mem, r->size, 15);
+		lost += nr - count_reported(r);
+	}
+	__atomic_store_n(&race.stop, true, __ATOMIC_RELAXED);
+	pthread_join(race.thread, NULL);
+	if (!ret && lost)
+		ret = because(1, "lost: %zu of %zu pages that were written",
+			      lost, nr * round);
+	else if (!ret && read_vmstat(event) == before)
+		ret = because(SKIP, "nothing tried to migrate");
+unpin:
+	pin_drop(&p);
+	return ret;
+}
+
+static inline int race_migration_cpu(struct range *r)
+{
+	return race_migration(r, false);
+}
+
+static inline int race_migration_device(struct range *r)
+{
+	return race_migration(r, true);
+}
+
+/* How a case ends. */
+
+static inline void report(const char *name, int ret)
+{
+	if (ret)
+		ksft_print_msg("%s\n", why);
+	if (ret == SKIP)
+		ksft_test_result_skip("%s\n", name);
+	else
+		ksft_test_result(!ret, "%s\n", name);
+}
+
+/* All that the cases pinned is unpinned. Some is freed behind their backs. */
+static inline int words_are_zero(void)
+{
+	int i, ret = needs_accounting();
+	size_t pinned = 0;
+
+	for (i = 0; i < 50 && !ret; i++) {
+		pinned = count_pinned();
+		if (!pinned)
+			return 0;
+		usleep(100000);
+	}
+	return ret ? ret : because(1, "%zu base pages count as pinned", pinned);
+}
+
+#define words_name	"all pin words are zero"
 
 #endif	/* PIN_TRACKER_H */

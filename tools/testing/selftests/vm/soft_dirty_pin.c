@@ -16,7 +16,6 @@
 #define _GNU_SOURCE
 #include <linux/aio_abi.h>
 #include <linux/udmabuf.h>
-#include <pthread.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -28,10 +27,6 @@
 #ifndef MFD_HUGETLB
 #define MFD_HUGETLB	4
 #endif
-
-#define GUP_RACE_ROUNDS	400
-#define ONE_RACE_ROUNDS	300
-#define MIG_RACE_ROUNDS	300
 
 static int clear_refs_fd;
 static const char *disk;
@@ -893,328 +888,6 @@ static int udmabuf(struct range *r)
 	return tracked(r, "cleaned when closed");
 }
 
-/* Races: a second thread works on the range while this one clears. */
-
-struct racer {
-	struct range *r;
-	struct pin p;
-	pthread_t thread;
-	pthread_barrier_t start, end;
-	bool stop;
-	int error;
-};
-
-static void *fast_pinner(void *arg)
-{
-	struct racer *race = arg;
-
-	for (;;) {
-		pthread_barrier_wait(&race->start);
-		if (race->stop)
-			return NULL;
-		race->error = pin_again(&race->p, race->r->mem, race->r->size,
-					PIN_WRITE | PIN_FAST) ? errno : 0;
-		pthread_barrier_wait(&race->end);
-	}
-}
-
-/*
- * GUP-fast pins while clear_refs runs. Whoever was first: either the entries
- * stay dirty, or GUP faults and makes them dirty.
- */
-static int race_gup_fast(struct range *r)
-{
-	struct racer race = { .r = r };
-	size_t nr = r->size / pagesize, lost = 0;
-	int round, ret;
-
-	ret = pin_take(&race.p, r->mem, r->size, PIN_WRITE);
-	if (ret)
-		return ret;
-	pin_stop(&race.p);
-
-	pthread_barrier_init(&race.start, NULL, 2);
-	pthread_barrier_init(&race.end, NULL, 2);
-	if (pthread_create(&race.thread, NULL, fast_pinner, &race))
-		return broken("pthread_create");
-	for (round = 0; round < GUP_RACE_ROUNDS && !ret; round++) {
-		/* Writable entries, or GUP would not be fast. */
-		touch(r->mem, r->size, 12);
-		pthread_barrier_wait(&race.start);
-		/* The two start in step: spread who comes first. */
-		if (round % 4)
-			usleep(round % 4 * 10);
-		clear_soft_dirty();
-		pthread_barrier_wait(&race.end);
-		errno = race.error;
-		ret = errno ? broken("GUP-fast") :
-		      pin_store(&race.p, 0, r->size, 13);
-		lost += nr - count_dirty(r->mem, r->size);
-		pin_stop(&race.p);
-	}
-	race.stop = true;
-	pthread_barrier_wait(&race.start);
-	pthread_join(race.thread, NULL);
-	pin_drop(&race.p);
-	if (!ret && lost)
-		ret = because(1, "lost: %zu of %zu pages that were written",
-			      lost, nr * round);
-	return ret;
-}
-
-/*
- * Single pages are pinned by GUP-fast, written and unpinned, over and over, by
- * one thread while the other one clears. How to judge that: what a checkpoint
- * does is to clear, then to copy the memory, later to ask what was written
- * since. It is right if each page that now differs from the copy is reported.
- * A write from before the copy is in the copy, so it does not matter if it came
- * before or after the page was cleaned, which nobody could tell; and a write
- * from after the copy is one that came after clear_refs returned. So: clear,
- * copy, end the round, let the device write once more through the pins that
- * are left, ask. The writes are numbered, so that none leaves a page as it was.
- * Nothing but those pages was written: no other one may be reported.
- */
-#define SINGLES		16
-
-struct single {
-	struct pin p;
-	size_t page;
-	bool held;
-};
-
-struct single_race {
-	struct range *r;
-	struct single singles[SINGLES];
-	pthread_t thread;
-	pthread_barrier_t start, end;
-	bool stop, enough;
-	uint32_t serial;
-	int error;
-};
-
-static int single_write(struct single_race *race, struct single *s)
-{
-	struct pin_longterm_test_write args = {
-		.size = sizeof(race->serial),
-		.src = (uintptr_t)&race->serial,
-	};
-
-	race->serial++;
-	return ioctl(s->p.fd, PIN_LONGTERM_TEST_WRITE, &args);
-}
-
-static void *single_pinner(void *arg)
-{
-	struct single_race *race = arg;
-	struct single *s;
-	unsigned int i;
-
-	for (;;) {
-		pthread_barrier_wait(&race->start);
-		if (race->stop)
-			return NULL;
-		for (i = 0; !__atomic_load_n(&race->enough, __ATOMIC_ACQUIRE) ||
-		     i < SINGLES; i++) {
-			s = &race->singles[i % SINGLES];
-			if (!s->held &&
-			    pin_again(&s->p, race->r->mem + s->page * pagesize,
-				      pagesize, PIN_WRITE | PIN_FAST))
-				race->error = errno;
-			if (single_write(race, s))
-				race->error = errno;
-			if (s->held)
-				pin_stop(&s->p);
-			s->held = !s->held;
-		}
-		pthread_barrier_wait(&race->end);
-	}
-}
-
-static uint32_t single_read(struct range *r, size_t page)
-{
-	return __atomic_load_n((uint32_t *)(r->mem + page * pagesize),
-			       __ATOMIC_RELAXED);
-}
-
-/* One round, of which lost is how many of the written pages no report has. */
-static int single_round(struct single_race *race, int round, size_t *written,
-			size_t *lost)
-{
-	size_t i, nr = range_nr(race->r), more = 0;
-	bool *dirty = calloc(nr, sizeof(*dirty));
-	uint32_t copy[SINGLES];
-	struct single *s;
-
-	if (!dirty)
-		return broken("calloc");
-	for (i = 0; i < SINGLES; i++) {
-		s = &race->singles[i];
-		s->page = i * (nr / SINGLES) + rnd(nr / SINGLES);
-		s->held = false;
-	}
-	race->enough = false;
-	pthread_barrier_wait(&race->start);
-	if (round % 4)
-		usleep(round % 4 * 20);
-	clear_soft_dirty();
-	for (i = 0; i < SINGLES; i++)
-		copy[i] = single_read(race->r, race->singles[i].page);
-	__atomic_store_n(&race->enough, true, __ATOMIC_RELEASE);
-	pthread_barrier_wait(&race->end);
-
-	for (i = 0; i < SINGLES; i++)
-		if (race->singles[i].held &&
-		    single_write(race, &race->singles[i]))
-			race->error = errno;
-	read_soft_dirty(race->r, dirty);
-	for (i = 0; i < nr; i++)
-		more += dirty[i];
-	for (i = 0; i < SINGLES; i++) {
-		s = &race->singles[i];
-		more -= dirty[s->page];
-		if (single_read(race->r, s->page) != copy[i]) {
-			++*written;
-			*lost += !dirty[s->page];
-		}
-		if (s->held)
-			pin_stop(&s->p);
-	}
-	if (more)
-		too_much("%zu pages are reported that nobody held or wrote",
-			 more);
-	free(dirty);
-	errno = race->error;
-	return errno ? broken("gup_test") : 0;
-}
-
-static int race_single_pages(struct range *r)
-{
-	struct single_race race = { .r = r, .serial = 1000 };
-	size_t i, lost = 0, written = 0;
-	int round, ret = 0;
-
-	rnd_state = 1;
-	for (i = 0; i < SINGLES && !ret; i++)
-		ret = pin_open(&race.singles[i].p);
-	if (ret)
-		goto drop;
-	pthread_barrier_init(&race.start, NULL, 2);
-	pthread_barrier_init(&race.end, NULL, 2);
-	if (pthread_create(&race.thread, NULL, single_pinner, &race)) {
-		ret = broken("pthread_create");
-		goto drop;
-	}
-	for (round = 0; round < ONE_RACE_ROUNDS && !ret; round++) {
-		/* A PMD again, which the last round split, and writable. */
-		if (round && r->thp) {
-			range_free(r);
-			ret = map_thp(r, r->flags);
-			if (ret)
-				break;
-		}
-		touch(r->mem, r->size, 12);
-		ret = single_round(&race, round, &written, &lost);
-	}
-	race.stop = true;
-	pthread_barrier_wait(&race.start);
-	pthread_join(race.thread, NULL);
-	if (!ret && lost)
-		ret = because(1, "lost: %zu of %zu pages that were written",
-			      lost, written);
-drop:
-	for (i = 0; i < SINGLES; i++)
-		pin_drop(&race.singles[i].p);
-	return ret;
-}
-
-/* Moves the range to and fro: between two nodes, else by compaction. */
-static void *migrator(void *arg)
-{
-	struct racer *race = arg;
-	size_t i, nr = race->r->size / pagesize;
-	void **pages = calloc(nr, sizeof(*pages));
-	int *nodes = calloc(nr, sizeof(*nodes));
-	int *status = calloc(nr, sizeof(*status));
-	int node = 0, fd = -1;
-
-	for (i = 0; pages && i < nr; i++)
-		pages[i] = race->r->mem + i * pagesize;
-	if (access("/sys/devices/system/node/node1", F_OK))
-		fd = open("/proc/sys/vm/compact_memory", O_WRONLY);
-	while (pages && nodes && status &&
-	       !__atomic_load_n(&race->stop, __ATOMIC_RELAXED)) {
-		if (fd >= 0) {
-			if (write(fd, "1", 1) != 1)
-				break;
-			continue;
-		}
-		node = !node;
-		for (i = 0; i < nr; i++)
-			nodes[i] = node;
-		if (syscall(__NR_move_pages, 0, nr, pages, nodes, status,
-			    MPOL_MF_MOVE) < 0)
-			break;
-	}
-	if (fd >= 0)
-		close(fd);
-	free(pages);
-	free(nodes);
-	free(status);
-	return NULL;
-}
-
-/* Clears while pages migrate; pinned: the device writes, else the CPU does. */
-static int race_migration(struct range *r, bool pinned)
-{
-	const char *event = pinned ? "pgmigrate_fail" : "pgmigrate_success";
-	unsigned long before = read_vmstat(event);
-	struct racer race = { .r = r };
-	struct pin p = {};
-	size_t nr = r->size / pagesize, lost = 0;
-	int round, ret = 0;
-
-	if (pinned) {
-		ret = pin_take(&p, r->mem, r->size, PIN_WRITE);
-		if (ret)
-			return ret;
-	}
-	if (pthread_create(&race.thread, NULL, migrator, &race)) {
-		ret = broken("pthread_create");
-		goto unpin;
-	}
-	for (round = 0; round < MIG_RACE_ROUNDS && !ret; round++) {
-		/* Writable entries, which clear_refs then meets in flight. */
-		if (!pinned)
-			touch(r->mem, r->size, 14);
-		clear_soft_dirty();
-		if (pinned)
-			ret = pin_store(&p, 0, r->size, 15);
-		else
-			touch(r->mem, r->size, 15);
-		lost += nr - count_dirty(r->mem, r->size);
-	}
-	__atomic_store_n(&race.stop, true, __ATOMIC_RELAXED);
-	pthread_join(race.thread, NULL);
-	if (!ret && lost)
-		ret = because(1, "lost: %zu of %zu pages that were written",
-			      lost, nr * round);
-	else if (!ret && read_vmstat(event) == before)
-		ret = because(SKIP, "nothing tried to migrate");
-unpin:
-	pin_drop(&p);
-	return ret;
-}
-
-static int race_migration_cpu(struct range *r)
-{
-	return race_migration(r, false);
-}
-
-static int race_migration_device(struct range *r)
-{
-	return race_migration(r, true);
-}
-
 /* The tables, and what runs them. */
 
 #define TRACKED		1	/* clear_refs cleans it: not hugetlb */
@@ -1325,16 +998,6 @@ static bool wanted(const struct scenario *s, const struct kind *k, char *name,
 	return !(s->needs & ~k->is) && (!only || strstr(name, only));
 }
 
-static void report(const char *name, int ret)
-{
-	if (ret)
-		ksft_print_msg("%s\n", why);
-	if (ret == SKIP)
-		ksft_test_result_skip("%s\n", name);
-	else
-		ksft_test_result(!ret, "%s\n", name);
-}
-
 static void run(const struct scenario *s, const struct kind *k,
 		const char *name)
 {
@@ -1343,6 +1006,7 @@ static void run(const struct scenario *s, const struct kind *k,
 
 	why[0] = '\0';
 	excess[0] = '\0';
+	r.map = k->map;
 	ret = k->map(&r, k->flags);
 	if (!ret)
 		ret = model_start(&r);
@@ -1356,23 +1020,6 @@ static void run(const struct scenario *s, const struct kind *k,
 	range_free(&r);
 	report(name, ret);
 }
-
-/* All that the cases pinned is unpinned. Some is freed behind their backs. */
-static int words_are_zero(void)
-{
-	int i, ret = needs_accounting();
-	size_t pinned = 0;
-
-	for (i = 0; i < 50 && !ret; i++) {
-		pinned = count_pinned();
-		if (!pinned)
-			return 0;
-		usleep(100000);
-	}
-	return ret ? ret : because(1, "%zu base pages count as pinned", pinned);
-}
-
-static const char words_name[] = "all pin words are zero";
 
 static bool tracks_soft_dirty(void)
 {
