@@ -407,6 +407,10 @@ static int synchronous_read_pin(struct range *r)
 #define HUGE		4	/* can be mapped by a PMD, or was */
 #define MIGRATES	8
 
+#define SCAN		1		/* of ways: the first */
+#define UFFD		8		/* the last */
+#define EVERY		15
+
 static const struct kind {
 	const char *name;
 	int (*map)(struct range *r, int flags);
@@ -426,40 +430,40 @@ static const struct scenario {
 	const char *name;
 	int (*run)(struct range *r);
 	int needs;
-	unsigned int ways;		/* the first so many */
+	int ways;
 } scenarios[] = {
-	{ "no pin", exact_no_pin, ALL, 4 },
-	{ "one page", exact_one_page, ALL, 4 },
-	{ "one page by GUP-fast", exact_one_page_fast, ALL, 4 },
-	{ "whole range", exact_whole, ALL, 4 },
-	{ "whole range by GUP-fast", exact_whole_fast, ALL, 4 },
-	{ "read-only", exact_read_only, ALL, 4 },
-	{ "read-only by GUP-fast", exact_read_only_fast, ALL, 4 },
-	{ "every second page", exact_every_second, PAGES, 4 },
+	{ "no pin", exact_no_pin, ALL, EVERY },
+	{ "one page", exact_one_page, ALL, EVERY },
+	{ "one page by GUP-fast", exact_one_page_fast, ALL, EVERY },
+	{ "whole range", exact_whole, ALL, EVERY },
+	{ "whole range by GUP-fast", exact_whole_fast, ALL, EVERY },
+	{ "read-only", exact_read_only, ALL, EVERY },
+	{ "read-only by GUP-fast", exact_read_only_fast, ALL, EVERY },
+	{ "every second page", exact_every_second, PAGES, EVERY },
 	{ "two pins, the writer goes first", exact_overlap_writer_first,
-	  ALL, 4 },
+	  ALL, EVERY },
 	{ "two pins, the reader goes first", exact_overlap_reader_first,
-	  ALL, 4 },
-	{ "neighbours", exact_neighbours, ALL, 4 },
-	{ "mprotect to read-only", exact_mprotect, ALL, 4 },
-	{ "random steps", random_steps, ALL, 4 },
-	{ "objection 1: a reference is not a pin", objection_1_pipes, PAGES, 4 },
+	  ALL, EVERY },
+	{ "neighbours", exact_neighbours, ALL, EVERY },
+	{ "mprotect to read-only", exact_mprotect, ALL, EVERY },
+	{ "random steps", random_steps, ALL, EVERY },
+	{ "objection 1: a reference is not a pin", objection_1_pipes, PAGES, EVERY },
 	{ "objection 1: 1100 references are not a pin", objection_1_count,
-	  PAGES, 4 },
+	  PAGES, EVERY },
 	{ "objection 2: one pinned page of a THP does not keep 511 dirty nor stop their tracking",
-	  objection_2, HUGE, 4 },
+	  objection_2, HUGE, EVERY },
 	{ "objection 3: a read-only pin does not stop the tracking of CPU writes",
-	  objection_3, ALL, 4 },
-	{ "parts of a range", partial_ranges, PAGES, 1 },
-	{ "parts of a range that is pinned", partial_ranges_whole, PAGES, 1 },
-	{ "few pages at a time", few_by_few, PAGES, 1 },
-	{ "synchronous, write pin", synchronous_write_pin, ALL, 1 },
-	{ "synchronous, read-only pin", synchronous_read_pin, ALL, 1 },
-	{ "racing GUP-fast", race_gup_fast, ALL, 4 },
-	{ "racing GUP-fast of single pages", race_single_pages, ALL, 4 },
-	{ "racing migration", race_migration_cpu, MIGRATES, 4 },
+	  objection_3, ALL, EVERY },
+	{ "parts of a range", partial_ranges, PAGES, SCAN },
+	{ "parts of a range that is pinned", partial_ranges_whole, PAGES, SCAN },
+	{ "few pages at a time", few_by_few, PAGES, SCAN },
+	{ "synchronous, write pin", synchronous_write_pin, ALL, SCAN },
+	{ "synchronous, read-only pin", synchronous_read_pin, ALL, SCAN },
+	{ "racing GUP-fast", race_gup_fast, ALL, SCAN | UFFD },
+	{ "racing GUP-fast of single pages", race_single_pages, ALL, SCAN | UFFD },
+	{ "racing migration", race_migration_cpu, MIGRATES, SCAN | UFFD },
 	{ "racing migration of a write pin", race_migration_device,
-	  MIGRATES, 4 },
+	  MIGRATES, SCAN | UFFD },
 };
 
 static const char *only;		/* -k */
@@ -468,7 +472,7 @@ static bool wanted(const struct way *w, const struct scenario *s,
 		   const struct kind *k, char *name, size_t size)
 {
 	snprintf(name, size, "%s, %s: %s", w->name, s->name, k->name);
-	return !(s->needs & ~k->is) && w < ways + s->ways &&
+	return !(s->needs & ~k->is) && s->ways & 1 << (w - ways) &&
 	       (!only || strstr(name, only));
 }
 

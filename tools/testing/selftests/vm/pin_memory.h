@@ -418,20 +418,28 @@ static inline int pin_take(struct pin *p, char *mem, size_t size,
 	return ret;
 }
 
-/* The device writes one byte of each of the pinned pages from an offset on. */
+/* The device writes all bytes of the pinned pages from an offset on. */
 static inline int pin_store(struct pin *p, size_t offset, size_t size,
 			    char value)
 {
+	static size_t buf_size;
+	static char *buf;
 	struct pin_longterm_test_write args = {
 		.offset = offset,
-		.size = 1,
-		.src = (uintptr_t)&value,
+		.size = size,
 	};
 
-	for (; args.offset < offset + size; args.offset += pagesize)
-		if (ioctl(p->fd, PIN_LONGTERM_TEST_WRITE, &args))
-			return broken("PIN_LONGTERM_TEST_WRITE");
-	return 0;
+	if (size > buf_size) {
+		free(buf);
+		buf = malloc(size);
+		buf_size = buf ? size : 0;
+	}
+	if (!buf)
+		return broken("malloc");
+	memset(buf, value, size);
+	args.src = (uintptr_t)buf;
+	return ioctl(p->fd, PIN_LONGTERM_TEST_WRITE, &args) ?
+	       broken("PIN_LONGTERM_TEST_WRITE") : 0;
 }
 
 /* What the device reads, of all that is pinned. */
