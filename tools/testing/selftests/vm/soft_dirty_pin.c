@@ -1,62 +1,35 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Soft-dirty tracking of memory that a device writes: after clear_refs, no
- * write of a device that holds a write pin may be missing from pagemap.
+ * Soft-dirty tracking of memory that a device holds: after clear_refs, no write
+ * of a device that holds a write pin may be missing from pagemap, and no page
+ * may be there that neither CPU nor device wrote, or could have written.
  *
  * Each scenario is one function; a table crosses it with the kinds of memory.
  * The device is io_uring reading into a fixed buffer, or gup_test (debugfs,
- * CONFIG_GUP_TEST, with PIN_LONGTERM_TEST_WRITE). A scenario or kind that this
- * kernel lacks is skipped. Needs root, and two NUMA nodes (numa=fake=2 will
- * do) or compaction for the races with migration.
+ * CONFIG_GUP_TEST, with PIN_LONGTERM_TEST_WRITE), udmabuf, or a disk that is
+ * read with O_DIRECT (-d /dev/X: throttle it to a few operations a second). A
+ * scenario or kind that this kernel lacks is skipped. So is a case where the
+ * kernel only reports too much, if it does not count pins by base page; with
+ * -e that is a failure. Needs root, and two NUMA nodes (numa=fake=2 will do) or
+ * compaction for the races with migration.
  */
 #define _GNU_SOURCE
-#include <errno.h>
-#include <fcntl.h>
-#include <linux/io_uring.h>
-#include <pthread.h>
-#include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
+#include <linux/aio_abi.h>
+#include <linux/udmabuf.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
-#include "../kselftest.h"
-#include "../../../../mm/gup_test.h"
-#include "../../../../mm/gup_test_device.h"
+#include "pin_tracker.h"
 
-#ifndef ARRAY_SIZE
-#define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
+#ifndef MADV_PAGEOUT
+#define MADV_PAGEOUT	21
+#endif
+#ifndef MFD_HUGETLB
+#define MFD_HUGETLB	4
 #endif
 
-#define PM_SOFT_DIRTY	0x0080000000000000ULL	/* bit 55 of a pagemap entry */
-#define MPOL_MF_MOVE	2		/* linux/mempolicy.h */
-
-#define BASE_PAGES	256		/* in a range of base pages */
-#define GUP_RACE_ROUNDS	400
-#define MIG_RACE_ROUNDS	300
-
-#define SKIP		(-1)
-
-static size_t pagesize, thpsize, hugetlbsize;
-static int pagemap_fd, clear_refs_fd, gup_fd;
-static bool gup_has_write;
-static char why[160];			/* of the last skip or failure */
-
-/* Notes the reason, and is what the test returns. */
-#define because(ret, fmt, ...) \
-	(snprintf(why, sizeof(why), fmt, ##__VA_ARGS__), (ret))
-
-/* An operation of the test itself failed: that is a failure, not a skip. */
-static int broken(const char *what)
-{
-	return because(1, "%s: %s", what, strerror(errno));
-}
+static int clear_refs_fd;
+static const char *disk;
 
 /* Soft-dirty tracking. */
 
@@ -66,251 +39,51 @@ static void clear_soft_dirty(void)
 		ksft_exit_fail_msg("clear_refs: %s\n", strerror(errno));
 }
 
+static int clear_refs(struct range *r, bool *found)
+{
+	(void)r;
+	(void)found;
+	clear_soft_dirty();
+	return 0;
+}
+
+static void read_soft_dirty(struct range *r, bool *dirty)
+{
+	size_t i, nr = range_nr(r);
+	uint64_t *pm = calloc(nr, sizeof(*pm));
+
+	if (!pm)
+		ksft_exit_fail_msg("no memory\n");
+	read_pagemap(pagemap_fd, r->mem, nr, pm);
+	for (i = 0; i < nr; i++)
+		dirty[i] = pm[i] & PM_SOFT_DIRTY;
+	free(pm);
+}
+
+/* Or, of shared memory, the fault that maps it again by PTEs dirties all. */
+static bool pmd_is_one(struct range *r)
+{
+	return pmd_mapped(r->mem, r->size);
+}
+
+static const struct tracker soft_dirty = {
+	.clean = clear_refs,
+	.report = read_soft_dirty,
+	.coarse = pmd_is_one,
+};
+
 static size_t count_dirty(const char *mem, size_t size)
 {
 	size_t i, dirty = 0, nr = size / pagesize;
-	off_t at = (uintptr_t)mem / pagesize * sizeof(uint64_t);
-	uint64_t *pm = malloc(nr * sizeof(*pm));
+	uint64_t *pm = calloc(nr, sizeof(*pm));
 
-	if (!pm || pread(pagemap_fd, pm, nr * sizeof(*pm), at) !=
-	    (ssize_t)(nr * sizeof(*pm)))
-		ksft_exit_fail_msg("pagemap: %s\n", strerror(errno));
+	if (!pm)
+		ksft_exit_fail_msg("no memory\n");
+	read_pagemap(pagemap_fd, mem, nr, pm);
 	for (i = 0; i < nr; i++)
 		dirty += !!(pm[i] & PM_SOFT_DIRTY);
 	free(pm);
 	return dirty;
-}
-
-/* Memory, by kind. */
-
-struct range {
-	char *mem;			/* what is tested */
-	size_t size;
-	char *area;			/* what is mapped for it */
-	size_t area_size;
-	int prot;
-	bool always_dirty;		/* hugetlb is not tracked */
-};
-
-static void range_free(struct range *r)
-{
-	if (r->area)
-		munmap(r->area, r->area_size);
-	r->area = NULL;
-}
-
-/* Writes by the CPU: one byte of each page. */
-static void touch(char *mem, size_t size, char value)
-{
-	size_t i;
-
-	for (i = 0; i < size; i += pagesize)
-		__atomic_store_n(mem + i, value, __ATOMIC_RELAXED);
-}
-
-static int map_range(struct range *r, size_t size, size_t align, int flags)
-{
-	r->area_size = size + align;
-	r->area = mmap(NULL, r->area_size, PROT_READ | PROT_WRITE, flags, -1, 0);
-	if (r->area == MAP_FAILED) {
-		r->area = NULL;
-		return because(SKIP, "mmap: %s", strerror(errno));
-	}
-	r->mem = r->area;
-	if (align)
-		r->mem = (char *)(((uintptr_t)r->area + align - 1) &
-				  ~(align - 1));
-	r->size = size;
-	r->prot = PROT_READ | PROT_WRITE;
-	return 0;
-}
-
-static int map_base_flags(struct range *r, int flags)
-{
-	int ret = map_range(r, BASE_PAGES * pagesize, 0, flags | MAP_ANONYMOUS);
-
-	if (ret)
-		return ret;
-	madvise(r->area, r->area_size, MADV_NOHUGEPAGE);
-	touch(r->mem, r->size, 1);
-	return 0;
-}
-
-static int map_base(struct range *r)
-{
-	return map_base_flags(r, MAP_PRIVATE);
-}
-
-static int map_shared(struct range *r)
-{
-	return map_base_flags(r, MAP_SHARED);
-}
-
-/* Does smaps say that the range at mem is mapped by a PMD? */
-static bool pmd_mapped(const char *mem)
-{
-	unsigned long start, end, kb, huge = 0;
-	bool here = false;
-	char line[512];
-	FILE *f = fopen("/proc/self/smaps", "r");
-
-	if (!f)
-		return false;
-	while (fgets(line, sizeof(line), f)) {
-		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
-			here = start <= (uintptr_t)mem && (uintptr_t)mem < end;
-		else if (here &&
-			 (sscanf(line, "AnonHugePages: %lu kB", &kb) == 1 ||
-			  sscanf(line, "ShmemPmdMapped: %lu kB", &kb) == 1))
-			huge += kb;
-	}
-	fclose(f);
-	return huge >= thpsize / 1024;
-}
-
-static int map_thp_flags(struct range *r, int flags)
-{
-	int ret;
-
-	if (!thpsize)
-		return because(SKIP, "no transparent huge pages");
-	ret = map_range(r, thpsize, thpsize, flags | MAP_ANONYMOUS);
-	if (ret)
-		return ret;
-	/* Only the THP: what smaps says is then about it alone. */
-	madvise(r->mem, r->size, MADV_HUGEPAGE);
-	touch(r->mem, r->size, 1);
-	if (!pmd_mapped(r->mem))
-		return because(SKIP, "got no PMD-mapped THP");
-	return 0;
-}
-
-static int map_thp(struct range *r)
-{
-	return map_thp_flags(r, MAP_PRIVATE);
-}
-
-static int map_shared_thp(struct range *r)
-{
-	return map_thp_flags(r, MAP_SHARED);
-}
-
-static int map_pte_thp(struct range *r)
-{
-	int ret = map_thp(r);
-
-	if (ret)
-		return ret;
-	/* A change of protection in the middle splits the PMD, not the THP. */
-	if (mprotect(r->mem + pagesize, pagesize, PROT_READ) ||
-	    mprotect(r->mem + pagesize, pagesize, PROT_READ | PROT_WRITE))
-		return broken("mprotect");
-	touch(r->mem, r->size, 2);
-	return pmd_mapped(r->mem) ? because(1, "the PMD was not split") : 0;
-}
-
-static int move(struct range *r, size_t skip)
-{
-	struct range to = {};
-	int ret = map_range(&to, r->size, r->size, MAP_PRIVATE | MAP_ANONYMOUS);
-
-	if (ret)
-		return ret;
-	r->mem += skip;
-	r->size -= skip;
-	if (mremap(r->mem, r->size, r->size, MREMAP_MAYMOVE | MREMAP_FIXED,
-		   to.mem) == MAP_FAILED) {
-		range_free(&to);
-		return broken("mremap");
-	}
-	range_free(r);
-	r->area = to.area;
-	r->area_size = to.area_size;
-	r->mem = to.mem;
-	return 0;
-}
-
-static int map_moved_base(struct range *r)
-{
-	int ret = map_base(r);
-
-	return ret ? ret : move(r, 0);
-}
-
-static int map_moved_thp(struct range *r)
-{
-	int ret = map_thp(r);
-
-	return ret ? ret : move(r, 0);
-}
-
-static int map_part_moved_thp(struct range *r)
-{
-	int ret = map_thp(r);
-
-	return ret ? ret : move(r, thpsize / 2);
-}
-
-static int map_hugetlb_flags(struct range *r, int flags)
-{
-	int ret;
-
-	if (!hugetlbsize)
-		return because(SKIP, "no hugetlb");
-	ret = map_range(r, hugetlbsize, 0, flags | MAP_ANONYMOUS | MAP_HUGETLB);
-	if (ret)
-		return because(SKIP, "no free huge page");
-	r->always_dirty = true;
-	touch(r->mem, r->size, 1);
-	return 0;
-}
-
-static int map_hugetlb(struct range *r)
-{
-	return map_hugetlb_flags(r, MAP_PRIVATE);
-}
-
-static int map_shared_hugetlb(struct range *r)
-{
-	return map_hugetlb_flags(r, MAP_SHARED);
-}
-
-/* gup_test as the device. */
-
-static int gup_pin(char *mem, size_t size, unsigned int flags)
-{
-	struct pin_longterm_test args = {
-		.addr = (uintptr_t)mem,
-		.size = size,
-		.flags = flags,
-	};
-
-	if (gup_fd < 0)
-		return because(SKIP, "no gup_test (CONFIG_GUP_TEST, debugfs)");
-	if (!gup_has_write)
-		return because(SKIP, "gup_test has no PIN_LONGTERM_TEST_WRITE");
-	return ioctl(gup_fd, PIN_LONGTERM_TEST_START, &args) ?
-	       broken("PIN_LONGTERM_TEST_START") : 0;
-}
-
-static void gup_unpin(void)
-{
-	if (gup_fd >= 0)
-		ioctl(gup_fd, PIN_LONGTERM_TEST_STOP);
-}
-
-/* The device writes one byte of each of the pinned pages. */
-static int gup_write(size_t size, char value)
-{
-	struct pin_longterm_test_write args = {
-		.size = 1,
-		.src = (uintptr_t)&value,
-	};
-
-	for (; args.offset < size; args.offset += pagesize)
-		if (ioctl(gup_fd, PIN_LONGTERM_TEST_WRITE, &args))
-			return broken("PIN_LONGTERM_TEST_WRITE");
-	return 0;
 }
 
 /* Is every page that the device wrote reported, and does the CPU see it? */
@@ -332,16 +105,16 @@ static int check_written(char *mem, size_t size, char value)
 static int pin_clear_write(struct range *r, size_t from, size_t size,
 			   unsigned int flags)
 {
-	int ret = gup_pin(r->mem + from, size,
-			  flags | PIN_LONGTERM_TEST_FLAG_USE_WRITE);
+	struct pin p = {};
+	int ret = pin_take(&p, r->mem + from, size, flags | PIN_WRITE);
 
 	if (ret)
 		return ret;
 	clear_soft_dirty();
-	ret = gup_write(size, 3);
+	ret = pin_store(&p, 0, size, 3);
 	if (!ret)
 		ret = check_written(r->mem + from, size, 3);
-	gup_unpin();
+	pin_drop(&p);
 	return ret;
 }
 
@@ -367,7 +140,7 @@ static int slow_pin(struct range *r)
 
 static int fast_pin(struct range *r)
 {
-	return pin_clear_write(r, 0, r->size, PIN_LONGTERM_TEST_FLAG_USE_FAST);
+	return pin_clear_write(r, 0, r->size, PIN_FAST);
 }
 
 static int one_page_pin(struct range *r)
@@ -378,7 +151,8 @@ static int one_page_pin(struct range *r)
 /* What the CPU may only read, a device that pinned it before still writes. */
 static int pin_then_readonly(struct range *r)
 {
-	int ret = gup_pin(r->mem, r->size, PIN_LONGTERM_TEST_FLAG_USE_WRITE);
+	struct pin p = {};
+	int ret = pin_take(&p, r->mem, r->size, PIN_WRITE);
 
 	if (ret)
 		return ret;
@@ -386,17 +160,18 @@ static int pin_then_readonly(struct range *r)
 		ret = broken("mprotect");
 	clear_soft_dirty();
 	if (!ret)
-		ret = gup_write(r->size, 4);
+		ret = pin_store(&p, 0, r->size, 4);
 	if (!ret)
 		ret = check_written(r->mem, r->size, 4);
-	gup_unpin();
+	pin_drop(&p);
 	return ret;
 }
 
 /* As above, but the protection is back before the entries are cleaned. */
 static int pin_then_readonly_writable(struct range *r)
 {
-	int ret = gup_pin(r->mem, r->size, PIN_LONGTERM_TEST_FLAG_USE_WRITE);
+	struct pin p = {};
+	int ret = pin_take(&p, r->mem, r->size, PIN_WRITE);
 
 	if (ret)
 		return ret;
@@ -406,30 +181,30 @@ static int pin_then_readonly_writable(struct range *r)
 	clear_soft_dirty();
 	clear_soft_dirty();
 	if (!ret)
-		ret = gup_write(r->size, 5);
+		ret = pin_store(&p, 0, r->size, 5);
 	if (!ret)
 		ret = check_written(r->mem, r->size, 5);
-	gup_unpin();
+	pin_drop(&p);
 	return ret;
 }
 
 /* The pin comes after the clearing: GUP has to see that a write is tracked. */
 static int clear_mprotect_pin(struct range *r)
 {
+	struct pin p = {};
 	int ret;
 
 	clear_soft_dirty();
 	if (mprotect(r->mem, r->size, PROT_READ) ||
 	    mprotect(r->mem, r->size, PROT_READ | PROT_WRITE))
 		return broken("mprotect");
-	ret = gup_pin(r->mem, r->size, PIN_LONGTERM_TEST_FLAG_USE_WRITE |
-		      PIN_LONGTERM_TEST_FLAG_USE_FAST);
+	ret = pin_take(&p, r->mem, r->size, PIN_WRITE | PIN_FAST);
 	if (ret)
 		return ret;
-	ret = gup_write(r->size, 6);
+	ret = pin_store(&p, 0, r->size, 6);
 	if (!ret)
 		ret = check_written(r->mem, r->size, 6);
-	gup_unpin();
+	pin_drop(&p);
 	return ret;
 }
 
@@ -437,10 +212,11 @@ static int clear_mprotect_pin(struct range *r)
 static int pin_then_fork(struct range *r)
 {
 	int pipefd[2], ret;
+	struct pin p = {};
 	pid_t pid;
 	char c;
 
-	ret = gup_pin(r->mem, r->size, PIN_LONGTERM_TEST_FLAG_USE_WRITE);
+	ret = pin_take(&p, r->mem, r->size, PIN_WRITE);
 	if (ret)
 		return ret;
 	if (pipe(pipefd)) {
@@ -457,14 +233,14 @@ static int pin_then_fork(struct range *r)
 		ret = broken("fork");
 	clear_soft_dirty();
 	if (!ret)
-		ret = gup_write(r->size, 7);
+		ret = pin_store(&p, 0, r->size, 7);
 	if (!ret)
 		ret = check_written(r->mem, r->size, 7);
 	close(pipefd[1]);
 	if (pid > 0)
 		waitpid(pid, NULL, 0);
 unpin:
-	gup_unpin();
+	pin_drop(&p);
 	return ret;
 }
 
@@ -475,126 +251,46 @@ static int readonly_pin(struct range *r)
 		.size = 1,
 		.src = (uintptr_t)r->mem,
 	};
-	int ret = gup_pin(r->mem, r->size, 0);
+	struct pin p = {};
+	int ret = pin_take(&p, r->mem, r->size, 0);
 
 	if (ret)
 		return ret;
 	clear_soft_dirty();
-	if (!ioctl(gup_fd, PIN_LONGTERM_TEST_WRITE, &args))
+	if (!ioctl(p.fd, PIN_LONGTERM_TEST_WRITE, &args))
 		ret = because(1, "wrote through a pin that is read-only");
 	else if (errno != EACCES)
 		ret = broken("PIN_LONGTERM_TEST_WRITE");
 	touch(r->mem, r->size, 8);
 	if (!ret)
 		ret = check_written(r->mem, r->size, 8);
-	gup_unpin();
+	pin_drop(&p);
 	return ret;
 }
 
 /* Once the pin is dropped, the memory is tracked like any other. */
 static int pin_dropped(struct range *r)
 {
+	struct pin p = {};
 	size_t dirty;
 	int ret;
 
-	ret = gup_pin(r->mem, r->size, PIN_LONGTERM_TEST_FLAG_USE_WRITE);
+	ret = pin_take(&p, r->mem, r->size, PIN_WRITE);
 	if (ret)
 		return ret;
 	clear_soft_dirty();
-	ret = gup_write(r->size, 9);
-	gup_unpin();
+	ret = pin_store(&p, 0, r->size, 9);
+	pin_drop(&p);
 	if (!ret)
 		ret = check_written(r->mem, r->size, 9);
 	if (ret)
 		return ret;
 	clear_soft_dirty();
 	dirty = count_dirty(r->mem, r->size);
-	if (dirty && !r->always_dirty)
+	if (dirty && r->unit == pagesize)
 		return because(1, "%zu pages stayed dirty", dirty);
 	touch(r->mem, r->size, 10);
 	return check_written(r->mem, r->size, 10);
-}
-
-/* io_uring as the device: one ring, one fixed buffer, one read at a time. */
-
-struct ring {
-	int fd;
-	char *rings;
-	struct io_uring_sqe *sqes;
-	struct io_uring_params p;
-	size_t rings_size, sqes_size;
-};
-
-static void ring_close(struct ring *ring)
-{
-	if (ring->rings)
-		munmap(ring->rings, ring->rings_size);
-	if (ring->sqes)
-		munmap(ring->sqes, ring->sqes_size);
-	close(ring->fd);
-}
-
-static int ring_open(struct ring *ring)
-{
-	size_t sq, cq;
-
-	memset(ring, 0, sizeof(*ring));
-	ring->fd = syscall(__NR_io_uring_setup, 1, &ring->p);
-	if (ring->fd < 0)
-		return because(SKIP, "no io_uring: %s", strerror(errno));
-	if (!(ring->p.features & IORING_FEAT_SINGLE_MMAP)) {
-		ring_close(ring);
-		return because(SKIP, "io_uring of before 5.4");
-	}
-	sq = ring->p.sq_off.array + ring->p.sq_entries * sizeof(__u32);
-	cq = ring->p.cq_off.cqes +
-	     ring->p.cq_entries * sizeof(struct io_uring_cqe);
-	ring->rings_size = sq > cq ? sq : cq;
-	ring->sqes_size = ring->p.sq_entries * sizeof(*ring->sqes);
-	ring->rings = mmap(NULL, ring->rings_size, PROT_READ | PROT_WRITE,
-			   MAP_SHARED, ring->fd, IORING_OFF_SQ_RING);
-	ring->sqes = mmap(NULL, ring->sqes_size, PROT_READ | PROT_WRITE,
-			  MAP_SHARED, ring->fd, IORING_OFF_SQES);
-	if (ring->rings == MAP_FAILED)
-		ring->rings = NULL;
-	if ((void *)ring->sqes == MAP_FAILED)
-		ring->sqes = NULL;
-	if (!ring->rings || !ring->sqes) {
-		ring_close(ring);
-		return broken("mmap of the ring");
-	}
-	return 0;
-}
-
-/* Submits one READ_FIXED of size bytes of the file to mem, and waits. */
-static int ring_read(struct ring *ring, int file, char *mem, size_t size)
-{
-	unsigned int *sq_tail = (void *)(ring->rings + ring->p.sq_off.tail);
-	unsigned int *sq_mask = (void *)(ring->rings + ring->p.sq_off.ring_mask);
-	unsigned int *sq_array = (void *)(ring->rings + ring->p.sq_off.array);
-	unsigned int *cq_head = (void *)(ring->rings + ring->p.cq_off.head);
-	unsigned int *cq_mask = (void *)(ring->rings + ring->p.cq_off.ring_mask);
-	struct io_uring_cqe *cqes = (void *)(ring->rings + ring->p.cq_off.cqes);
-	int res;
-
-	memset(ring->sqes, 0, sizeof(*ring->sqes));
-	ring->sqes->opcode = IORING_OP_READ_FIXED;
-	ring->sqes->fd = file;
-	ring->sqes->addr = (uintptr_t)mem;
-	ring->sqes->len = size;
-	sq_array[*sq_tail & *sq_mask] = 0;
-	/* Pairs with the kernel's acquire of the tail. */
-	__atomic_store_n(sq_tail, *sq_tail + 1, __ATOMIC_RELEASE);
-	if (syscall(__NR_io_uring_enter, ring->fd, 1, 1, IORING_ENTER_GETEVENTS,
-		    NULL, 0) != 1)
-		return broken("io_uring_enter");
-	res = cqes[*cq_head & *cq_mask].res;
-	__atomic_store_n(cq_head, *cq_head + 1, __ATOMIC_RELEASE);
-	if (res != (int)size) {
-		errno = res < 0 ? -res : EIO;
-		return broken("IORING_OP_READ_FIXED");
-	}
-	return 0;
 }
 
 static int io_uring_pin(struct range *r)
@@ -615,13 +311,11 @@ static int io_uring_pin(struct range *r)
 	memset(data, 11, r->size);
 	if (write(file, data, r->size) != (ssize_t)r->size)
 		ret = broken("write");
-	else if (syscall(__NR_io_uring_register, ring.fd,
-			 IORING_REGISTER_BUFFERS, &iov, 1))
-		ret = because(SKIP, "IORING_REGISTER_BUFFERS: %s",
-			      strerror(errno));
+	else
+		ret = ring_register(&ring, &iov, 1);
 	clear_soft_dirty();
 	if (!ret)
-		ret = ring_read(&ring, file, r->mem, r->size);
+		ret = ring_read(&ring, file, 0, r->mem, r->size);
 	if (!ret)
 		ret = check_written(r->mem, r->size, 11);
 	close(file);
@@ -632,175 +326,566 @@ free:
 	return ret;
 }
 
-/* Races: a second thread works on the range while this one clears. */
-
-struct racer {
-	struct range *r;
-	pthread_t thread;
-	pthread_barrier_t start, end;
-	bool stop;
-	int ret;
-};
-
-static void *fast_pinner(void *arg)
+/* Many buffers of one page each, and the device writes them one by one. */
+static int io_uring_pages(struct range *r)
 {
-	struct racer *race = arg;
+	size_t i, nr = range_nr(r), pinned = nr / 2;
+	struct iovec *iov = calloc(pinned, sizeof(*iov));
+	int file = -1, ret;
+	struct ring ring;
+	bool registered;
 
-	for (;;) {
-		pthread_barrier_wait(&race->start);
-		if (race->stop)
-			return NULL;
-		race->ret = gup_pin(race->r->mem, race->r->size,
-				    PIN_LONGTERM_TEST_FLAG_USE_WRITE |
-				    PIN_LONGTERM_TEST_FLAG_USE_FAST);
-		pthread_barrier_wait(&race->end);
+	ret = ring_open(&ring);
+	if (ret)
+		goto free;
+	file = syscall(__NR_memfd_create, "soft_dirty_pin", 0);
+	if (!iov || file < 0 || ftruncate(file, pagesize)) {
+		ret = broken("memfd");
+		goto close;
 	}
+	for (i = 0; i < pinned; i++) {
+		iov[i].iov_base = r->mem + 2 * i * pagesize;
+		iov[i].iov_len = pagesize;
+	}
+	ret = ring_register(&ring, iov, pinned);
+	registered = !ret;
+	for (i = 0; i < pinned && registered; i++)
+		model_pin(r, 2 * i, 1, true, pmd_is_one(r));
+	if (!ret)
+		ret = clean(r, "cleaned");
+	for (i = 0; i < pinned && !ret; i += 5) {
+		char value = 30 + i % 50;
+
+		if (pwrite(file, &value, 1, 0) != 1)
+			ret = broken("pwrite");
+		else
+			ret = ring_read(&ring, file, i, iov[i].iov_base,
+					pagesize);
+		r->pages[2 * i].value = value;
+	}
+	if (!ret)
+		ret = check(r, "the device wrote");
+	if (!ret)
+		ret = clean(r, "cleaned again");
+	if (!ret)
+		cpu_writes_five(r);
+	if (!ret)
+		ret = check(r, "the CPU wrote five pages");
+	for (i = 0; i < pinned && registered; i++)
+		model_unpin(r, 2 * i, 1, true);
+close:
+	if (file >= 0)
+		close(file);
+	ring_close(&ring);
+free:
+	free(iov);
+	return ret ? ret : tracked(r, "cleaned when unregistered");
 }
 
-/*
- * GUP-fast pins while clear_refs runs. Whoever was first: either the entries
- * stay dirty, or GUP faults and makes them dirty.
- */
-static int race_gup_fast(struct range *r)
+/* One buffer of all: of a folio that it fills, io_uring keeps but one pin. */
+static int io_uring_whole(struct range *r)
 {
-	struct racer race = { .r = r };
-	size_t nr = r->size / pagesize, lost = 0;
-	int round, ret;
+	struct iovec iov = { .iov_base = r->mem, .iov_len = r->size };
+	size_t nr = range_nr(r);
+	struct ring ring;
+	int ret;
 
-	ret = gup_pin(r->mem, r->size, PIN_LONGTERM_TEST_FLAG_USE_WRITE);
+	ret = ring_open(&ring);
 	if (ret)
 		return ret;
-	gup_unpin();
-
-	pthread_barrier_init(&race.start, NULL, 2);
-	pthread_barrier_init(&race.end, NULL, 2);
-	if (pthread_create(&race.thread, NULL, fast_pinner, &race))
-		return broken("pthread_create");
-	for (round = 0; round < GUP_RACE_ROUNDS && !ret; round++) {
-		/* Writable entries, or GUP would not be fast. */
-		touch(r->mem, r->size, 12);
-		pthread_barrier_wait(&race.start);
-		/* The two start in step: spread who comes first. */
-		if (round % 4)
-			usleep(round % 4 * 10);
-		clear_soft_dirty();
-		pthread_barrier_wait(&race.end);
-		ret = race.ret;
+	ret = ring_register(&ring, &iov, 1);
+	if (!ret) {
+		model_pin(r, 0, nr, true, pmd_is_one(r));
+		ret = clean_whole(r, "cleaned");
 		if (!ret)
-			ret = gup_write(r->size, 13);
-		lost += nr - count_dirty(r->mem, r->size);
-		gup_unpin();
+			ret = clean_whole(r, "cleaned again");
+		model_unpin(r, 0, nr, true);
 	}
-	race.stop = true;
-	pthread_barrier_wait(&race.start);
-	pthread_join(race.thread, NULL);
-	if (!ret && lost)
-		ret = because(1, "lost: %zu of %zu pages that were written",
-			      lost, nr * round);
+	ring_close(&ring);
+	return ret ? ret : tracked(r, "cleaned when unregistered");
+}
+
+/* What splits a PMD must not lose what is pinned in it. */
+static int pin_then_split(struct range *r)
+{
+	size_t nr = range_nr(r);
+	struct pin p = {};
+	int ret = take(r, &p, 0, nr, PIN_WRITE);
+
+	if (!ret)
+		ret = clean(r, "cleaned");
+	if (!ret && (mprotect(r->mem, pagesize, PROT_READ) ||
+		     mprotect(r->mem, pagesize, PROT_READ | PROT_WRITE)))
+		ret = broken("mprotect");
+	if (!ret)
+		ret = device_write(r, &p, 0, nr);
+	if (!ret)
+		ret = check(r, "the device wrote");
+	if (!ret)
+		ret = clean(r, "cleaned again");
+	drop(r, &p);
+	return ret ? ret : tracked(r, "cleaned when unpinned");
+}
+
+/* Reclaim leaves alone what is pinned, or at least what is known of it. */
+static int pin_then_pageout(struct range *r)
+{
+	size_t page = range_nr(r) / 2;
+	struct pin p = {};
+	int ret = take(r, &p, page, 1, PIN_WRITE);
+
+	if (!ret)
+		ret = clean(r, "cleaned");
+	if (!ret && madvise(r->mem, r->size, MADV_PAGEOUT))
+		ret = lacking("MADV_PAGEOUT");
+	if (!ret)
+		ret = device_write(r, &p, 0, 1);
+	if (!ret)
+		ret = check(r, "the device wrote");
+	if (!ret)
+		ret = clean(r, "cleaned again");
+	drop(r, &p);
+	return ret ? ret : tracked(r, "cleaned when unpinned");
+}
+
+/* Has khugepaged, or madvise(), map the range by a PMD again. */
+static int collapse(struct range *r)
+{
+	static const char sleep[] =
+		"/sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs";
+	int i, ret = 0;
+
+	if (!madvise(r->mem, r->size, MADV_COLLAPSE) || errno != EINVAL)
+		return pmd_mapped(r->mem, r->size) ? 0 : lacking("MADV_COLLAPSE");
+	if (r->flags & MAP_SHARED)
+		return because(SKIP, "no MADV_COLLAPSE");
+	if (!write_file(sleep, "10"))
+		return because(SKIP, "no khugepaged");
+	for (i = 0; i < 2000 && !pmd_mapped(r->mem, r->size); i++)
+		usleep(10000);
+	write_file(sleep, "100000000");
+	if (!pmd_mapped(r->mem, r->size))
+		ret = because(1, "khugepaged does not collapse it");
 	return ret;
 }
 
-static unsigned long read_vmstat(const char *name)
+/* A PMD that was split for a pin can be whole again after the unpin. */
+static int unpin_collapse(struct range *r)
 {
-	unsigned long value, ret = 0;
-	char key[64];
-	FILE *f = fopen("/proc/vmstat", "r");
+	size_t i, nr = range_nr(r), page = nr / 2;
+	struct pin p = {};
+	int ret = take(r, &p, page, 1, PIN_WRITE);
 
-	while (f && fscanf(f, "%63s %lu", key, &value) == 2)
-		if (!strcmp(key, name))
-			ret = value;
-	if (f)
-		fclose(f);
-	return ret;
-}
-
-/* Moves the range to and fro: between two nodes, else by compaction. */
-static void *migrator(void *arg)
-{
-	struct racer *race = arg;
-	size_t i, nr = race->r->size / pagesize;
-	void **pages = calloc(nr, sizeof(*pages));
-	int *nodes = calloc(nr, sizeof(*nodes));
-	int *status = calloc(nr, sizeof(*status));
-	int node = 0, fd = -1;
-
-	for (i = 0; pages && i < nr; i++)
-		pages[i] = race->r->mem + i * pagesize;
-	if (access("/sys/devices/system/node/node1", F_OK))
-		fd = open("/proc/sys/vm/compact_memory", O_WRONLY);
-	while (pages && nodes && status &&
-	       !__atomic_load_n(&race->stop, __ATOMIC_RELAXED)) {
-		if (fd >= 0) {
-			if (write(fd, "1", 1) != 1)
-				break;
-			continue;
-		}
-		node = !node;
+	if (!ret)
+		ret = clean(r, "cleaned");
+	/* While it is pinned that must fail, or lose nothing. */
+	if (!ret && !madvise(r->mem, r->size, MADV_COLLAPSE))
 		for (i = 0; i < nr; i++)
-			nodes[i] = node;
-		if (syscall(__NR_move_pages, 0, nr, pages, nodes, status,
-			    MPOL_MF_MOVE) < 0)
-			break;
+			model_write(r, i, false);
+	if (!ret)
+		ret = device_write(r, &p, 0, 1);
+	if (!ret)
+		ret = check(r, "the device wrote");
+	drop(r, &p);
+	if (!ret)
+		ret = tracked(r, "cleaned when unpinned");
+	if (!ret)
+		ret = collapse(r);
+	if (ret)
+		return ret;
+	/* Of a PMD that is new, all is reported. */
+	for (i = 0; i < nr; i++)
+		r->pages[i].may = true;
+	ret = check(r, "collapsed");
+	if (!ret)
+		ret = clean_whole(r, "cleaned when collapsed");
+	return ret ? ret : tracked(r, "cleaned again");
+}
+
+/* fork() copies for the child what is pinned, and shares the rest. */
+
+struct forked {
+	int result;
+	uint64_t entries[];
+};
+
+static int fork_child(struct range *r, struct forked *f, int ready, int go)
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY);
+	size_t i;
+	char c = 0;
+
+	if (fd < 0)
+		return 1;
+	read_pagemap(fd, r->mem, range_nr(r), f->entries);
+	if (write(ready, &c, 1) != 1 || read(go, &c, 1) != 1)
+		return 1;
+	for (i = 0; i < range_nr(r); i++)
+		if (r->mem[i * pagesize] != r->pages[i].value)
+			return 2;
+	return 0;
+}
+
+/* Does the child have exactly one page that its parent has not? */
+static int compare_pages(struct range *r, const uint64_t *before,
+			 const uint64_t *now, const uint64_t *child)
+{
+	const uint64_t mask = PM_PRESENT | PM_PFN;
+	size_t i, copied = 0, pinned = 0;
+
+	for (i = 0; i < range_nr(r); i++) {
+		if (!(before[i] & now[i] & child[i] & PM_PRESENT))
+			return because(1, "page %zu is not there", i);
+		if (!(before[i] & PM_PFN))
+			return because(SKIP, "pagemap shows no PFNs");
+		pinned += !!r->pages[i].pins;
+		copied += (now[i] ^ child[i]) & mask ? 1 : 0;
+		if (!r->pages[i].pins)
+			continue;
+		if (!((now[i] ^ child[i]) & mask))
+			return because(1, "pinned page %zu is shared", i);
+		if ((before[i] ^ now[i]) & mask)
+			return because(1, "pinned page %zu was replaced", i);
 	}
+	if (copied != pinned)
+		too_much("%zu pages were copied for the child, not %zu",
+			 copied, pinned);
+	return 0;
+}
+
+static int fork_copies(struct range *r, unsigned int flags)
+{
+	size_t nr = range_nr(r), size = sizeof(struct forked) + nr * 8;
+	int ready[2] = { -1, -1 }, go[2] = { -1, -1 }, ret, status;
+	uint64_t *before = calloc(2 * nr, sizeof(*before));
+	uint64_t *now = before + nr;
+	struct pin p = {};
+	struct forked *f;
+	pid_t pid;
+	char c = 0;
+
+	f = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+		 -1, 0);
+	if (!before || f == MAP_FAILED || pipe(ready) || pipe(go)) {
+		ret = broken("fork");
+		goto free;
+	}
+	ret = take(r, &p, nr / 2 + 1, 1, flags);
+	if (ret)
+		goto free;
+	cpu_writes_five(r);
+	read_pagemap(pagemap_fd, r->mem, nr, before);
+	pid = fork();
+	if (!pid) {
+		close(ready[0]);
+		close(go[1]);
+		_exit(fork_child(r, f, ready[1], go[0]));
+	}
+	close(ready[1]);
+	close(go[0]);
+	ready[1] = -1;
+	go[0] = -1;
+	if (pid < 0 || read(ready[0], &c, 1) != 1)
+		ret = broken("fork");
+	read_pagemap(pagemap_fd, r->mem, nr, now);
+	if (!ret)
+		ret = compare_pages(r, before, now, f->entries);
+	/* What either writes is not the child's; the pin is still the owner's. */
+	cpu_write(r, 0, nr);
+	if (!ret)
+		ret = device_reads(r, &p);
+	if (!ret && p.write)
+		ret = device_write(r, &p, 0, 1);
+	if (!ret)
+		ret = check(r, "all was written");
+	if (write(go[1], &c, 1) != 1 && !ret)
+		ret = broken("pipe");
+	if (pid > 0 && waitpid(pid, &status, 0) == pid && status && !ret)
+		ret = because(1, "the child %s", WEXITSTATUS(status) == 2 ?
+			      "sees what was written after the fork" : "failed");
+free:
+	drop(r, &p);
+	close(ready[0]);
+	close(ready[1]);
+	close(go[0]);
+	close(go[1]);
+	free(before);
+	if (f != MAP_FAILED)
+		munmap(f, size);
+	return ret ? ret : tracked(r, "cleaned when unpinned");
+}
+
+static int fork_write_pin(struct range *r)
+{
+	return fork_copies(r, PIN_WRITE);
+}
+
+static int fork_read_pin(struct range *r)
+{
+	return fork_copies(r, PIN_FAST);
+}
+
+/* What smaps counts. */
+
+static int smaps_is(struct range *r, size_t pinned, size_t to_write)
+{
+	unsigned long any = smaps_kb(r->mem, r->size, "Pinned");
+	unsigned long write = smaps_kb(r->mem, r->size, "Pinned_Write");
+
+	pinned *= pagesize / 1024;
+	to_write *= pagesize / 1024;
+	if (any == pinned && write == to_write)
+		return check_words(r, "smaps");
+	return because(1, "Pinned: %lu kB, not %zu; Pinned_Write: %lu kB, not %zu",
+		       any, pinned, write, to_write);
+}
+
+static int smaps_counts(struct range *r)
+{
+	size_t nr = range_nr(r);
+	struct pin one = {}, some = {}, all = {};
+	int ret = needs_accounting();
+
+	if (!ret)
+		ret = smaps_is(r, 0, 0);
+	if (!ret)
+		ret = take(r, &one, nr / 2, 1, PIN_WRITE);
+	if (!ret)
+		ret = smaps_is(r, 1, 1);
+	if (!ret)
+		ret = take(r, &some, 1, 7, 0);
+	if (!ret)
+		ret = smaps_is(r, 8, 1);
+	/* Over both; each page counts once. */
+	if (!ret)
+		ret = take(r, &all, 0, nr, PIN_FAST);
+	if (!ret)
+		ret = smaps_is(r, nr, 1);
+	drop(r, &some);
+	if (!ret)
+		ret = smaps_is(r, nr, 1);
+	drop(r, &one);
+	drop(r, &all);
+	if (!ret)
+		ret = smaps_is(r, 0, 0);
+	if (!ret)
+		ret = take(r, &all, 0, nr, PIN_FAST | PIN_WRITE);
+	if (!ret)
+		ret = smaps_is(r, nr, nr);
+	drop(r, &all);
+	return ret ? ret : smaps_is(r, 0, 0);
+}
+
+/* Users of pins that are no gup_test: what they leave behind is nothing. */
+
+static int vm_readv_writev(struct range *r)
+{
+	size_t half = r->size / 2, i;
+	struct iovec from = { .iov_base = r->mem, .iov_len = half };
+	struct iovec to = { .iov_base = r->mem + half, .iov_len = half };
+	int ret;
+
+	cpu_writes_five(r);
+	if (process_vm_readv(getpid(), &to, 1, &from, 1, 0) != (ssize_t)half ||
+	    process_vm_writev(getpid(), &to, 1, &from, 1, 0) != (ssize_t)half)
+		return lacking("process_vm_readv, process_vm_writev");
+	for (i = 0; i < range_nr(r); i++)
+		r->pages[i].value = r->mem[i * pagesize];
+	ret = check(r, "copied");
+	return ret ? ret : tracked(r, "cleaned");
+}
+
+/* Reads of a slow disk that begin before clear_refs and end after it. */
+
+#define DIRECT_READS	4
+
+static int direct_submit(aio_context_t *ctx, int fd, struct range *r)
+{
+	static struct iocb iocbs[DIRECT_READS];
+	struct iocb *list[DIRECT_READS];
+	int i;
+
+	memset(iocbs, 0, sizeof(iocbs));
+	for (i = 0; i < DIRECT_READS; i++) {
+		iocbs[i].aio_lio_opcode = IOCB_CMD_PREAD;
+		iocbs[i].aio_fildes = fd;
+		iocbs[i].aio_buf = (uintptr_t)r->mem +
+				   (i + 1) * r->size / (DIRECT_READS + 1) /
+				   pagesize * pagesize;
+		iocbs[i].aio_nbytes = pagesize;
+		/* Apart, or they are merged. */
+		iocbs[i].aio_offset = i * (1 << 20);
+		list[i] = &iocbs[i];
+	}
+	return syscall(__NR_io_submit, *ctx, DIRECT_READS, list) ==
+	       DIRECT_READS ? 0 : broken("io_submit");
+}
+
+static int direct_read(struct range *r)
+{
+	size_t i, nr = range_nr(r), lost = 0, late = 0, more = 0;
+	struct io_event events[DIRECT_READS];
+	bool *dirty = calloc(nr, sizeof(*dirty));
+	char *copy = calloc(nr, 1);
+	aio_context_t ctx = 0;
+	int fd = -1, ret;
+
+	if (!disk) {
+		ret = because(SKIP, "no -d");
+		goto free;
+	}
+	fd = open(disk, O_RDONLY | O_DIRECT);
+	if (!dirty || !copy || fd < 0 ||
+	    syscall(__NR_io_setup, DIRECT_READS, &ctx)) {
+		ret = broken(disk);
+		goto free;
+	}
+	/* The disk is empty: what it wrote is told from what was there. */
+	cpu_write(r, 0, nr);
+	ret = direct_submit(&ctx, fd, r);
+	if (ret)
+		goto free;
+	clear_soft_dirty();
+	for (i = 0; i < nr; i++)
+		copy[i] = r->mem[i * pagesize];
+	if (syscall(__NR_io_getevents, ctx, DIRECT_READS, DIRECT_READS, events,
+		    NULL) != DIRECT_READS)
+		ret = broken("io_getevents");
+	read_soft_dirty(r, dirty);
+	for (i = 0; i < nr; i++) {
+		bool written = copy[i] != r->mem[i * pagesize];
+
+		late += written;
+		lost += written && !dirty[i];
+		more += dirty[i];
+		r->pages[i].value = r->mem[i * pagesize];
+		r->pages[i].must = written;
+		r->pages[i].may = dirty[i];
+	}
+	if (more > DIRECT_READS)
+		too_much("%zu pages are reported, not %d", more, DIRECT_READS);
+	if (ret)
+		goto free;
+	if (lost)
+		ret = because(1, "lost: %zu of %zu pages that were written",
+			      lost, late);
+	else if (!late)
+		ret = because(SKIP, "all reads had ended (the disk is not slow)");
+free:
+	if (ctx)
+		syscall(__NR_io_destroy, ctx);
 	if (fd >= 0)
 		close(fd);
-	free(pages);
-	free(nodes);
-	free(status);
-	return NULL;
+	free(dirty);
+	free(copy);
+	return ret ? ret : tracked(r, "cleaned after the reads");
 }
 
-/* Clears while pages migrate; pinned: the device writes, else the CPU does. */
-static int race_migration(struct range *r, bool pinned)
-{
-	const char *event = pinned ? "pgmigrate_fail" : "pgmigrate_success";
-	unsigned long before = read_vmstat(event);
-	struct racer race = { .r = r };
-	size_t nr = r->size / pagesize, lost = 0;
-	int round, ret = 0;
+/* Memory of a file that udmabuf gives to a device: another mapping here. */
 
-	if (pinned) {
-		ret = gup_pin(r->mem, r->size,
-			      PIN_LONGTERM_TEST_FLAG_USE_WRITE);
-		if (ret)
-			return ret;
+static int map_memfd(struct range *r, unsigned int type, size_t size,
+		     int advice)
+{
+	int fd = syscall(__NR_memfd_create, "soft_dirty_pin",
+			 MFD_ALLOW_SEALING | type);
+	int ret = map_range(r, size, size, MAP_PRIVATE);
+	char *mem = MAP_FAILED;
+
+	if (ret || fd < 0)
+		goto close;
+	if (!ftruncate(fd, size) && !fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK))
+		mem = mmap(r->mem, size, PROT_READ | PROT_WRITE,
+			   MAP_SHARED | MAP_FIXED, fd, 0);
+close:
+	if (mem == MAP_FAILED) {
+		if (fd >= 0)
+			close(fd);
+		return ret ? ret : lacking("memfd");
 	}
-	if (pthread_create(&race.thread, NULL, migrator, &race)) {
-		ret = broken("pthread_create");
-		goto unpin;
-	}
-	for (round = 0; round < MIG_RACE_ROUNDS && !ret; round++) {
-		/* Writable entries, which clear_refs then meets in flight. */
-		if (!pinned)
-			touch(r->mem, r->size, 14);
-		clear_soft_dirty();
-		if (pinned)
-			ret = gup_write(r->size, 15);
-		else
-			touch(r->mem, r->size, 15);
-		lost += nr - count_dirty(r->mem, r->size);
-	}
-	__atomic_store_n(&race.stop, true, __ATOMIC_RELAXED);
-	pthread_join(race.thread, NULL);
-	if (!ret && lost)
-		ret = because(1, "lost: %zu of %zu pages that were written",
-			      lost, nr * round);
-	else if (!ret && read_vmstat(event) == before)
-		ret = because(SKIP, "nothing tried to migrate");
-unpin:
-	if (pinned)
-		gup_unpin();
+	r->flags = MAP_SHARED;
+	r->file = fd;
+	if (advice)
+		madvise(r->mem, size, advice);
+	touch(r->mem, r->size, 1);
+	return 0;
+}
+
+static int map_memfd_base(struct range *r, int flags)
+{
+	(void)flags;
+	return map_memfd(r, 0, BASE_PAGES * pagesize, MADV_NOHUGEPAGE);
+}
+
+static int map_memfd_thp(struct range *r, int flags)
+{
+	int ret;
+
+	(void)flags;
+	if (!thpsize)
+		return because(SKIP, "no transparent huge pages");
+	ret = map_memfd(r, 0, thpsize, MADV_HUGEPAGE);
+	if (!ret && !pmd_mapped(r->mem, r->size))
+		return because(SKIP, "got no PMD-mapped THP");
+	r->thp = true;
 	return ret;
 }
 
-static int race_migration_cpu(struct range *r)
+static int map_memfd_hugetlb(struct range *r, int flags)
 {
-	return race_migration(r, false);
+	(void)flags;
+	if (!hugetlbsize)
+		return because(SKIP, "no hugetlb");
+	r->unit = hugetlbsize;
+	return map_memfd(r, MFD_HUGETLB, hugetlbsize, 0);
 }
 
-static int race_migration_device(struct range *r)
+static int udmabuf(struct range *r)
 {
-	return race_migration(r, true);
+	/* Folios as a whole. */
+	bool part = r->unit == pagesize && !r->thp;
+	size_t nr = part ? 8 : range_nr(r), first = part ? 16 : 0, i;
+	struct udmabuf_create create = {
+		.memfd = r->file,
+		.offset = first * pagesize,
+		.size = nr * pagesize,
+	};
+	unsigned long before = read_vmstat("nr_foll_pin_acquired");
+	int dev = open("/dev/udmabuf", O_RDWR), buf = -1, ret = 0;
+	char *mem = MAP_FAILED;
+
+	if (dev < 0)
+		return lacking("/dev/udmabuf");
+	buf = ioctl(dev, UDMABUF_CREATE, &create);
+	close(dev);
+	if (buf < 0)
+		return lacking("UDMABUF_CREATE");
+	if (read_vmstat("nr_foll_pin_acquired") == before) {
+		close(buf);
+		return because(SKIP, "udmabuf does not pin");
+	}
+	mem = mmap(NULL, create.size, PROT_READ | PROT_WRITE, MAP_SHARED, buf, 0);
+	if (mem == MAP_FAILED)
+		ret = lacking("mmap of the udmabuf");
+	model_pin(r, first, nr, true, false);
+	if (!ret && r->unit == pagesize)
+		ret = clean(r, "cleaned");
+	else
+		clear_soft_dirty();
+	if (!ret) {
+		touch(mem, create.size, 77);
+		for (i = first; i < first + nr; i++)
+			r->pages[i].value = 77;
+		ret = check(r, "the device wrote");
+	}
+	if (!ret && r->unit == pagesize)
+		ret = clean(r, "cleaned again");
+	if (mem != MAP_FAILED)
+		munmap(mem, create.size);
+	close(buf);
+	model_unpin(r, first, nr, true);
+	if (ret || r->unit > pagesize)
+		return ret ? ret : check_words(r, "closed");
+	return tracked(r, "cleaned when closed");
 }
 
 /* The tables, and what runs them. */
@@ -808,22 +893,37 @@ static int race_migration_device(struct range *r)
 #define TRACKED		1	/* clear_refs cleans it: not hugetlb */
 #define RACE		2	/* one of the kinds that the races run on */
 #define RACE_MIG	4	/* and that migrate as one or by single pages */
+#define PRIVATE		8
+#define HUGE		16	/* can be mapped by a PMD, or was */
+#define MEMFD		32	/* for udmabuf, and only for that */
+#define GUP		64	/* what pins has no eye for a mapping's folios */
 
 static const struct kind {
 	const char *name;
-	int (*map)(struct range *r);
+	int (*map)(struct range *r, int flags);
+	int flags;
 	int is;
 } kinds[] = {
-	{ "base pages", map_base, TRACKED | RACE | RACE_MIG },
-	{ "PMD-mapped THP", map_thp, TRACKED | RACE | RACE_MIG },
-	{ "PTE-mapped THP", map_pte_thp, TRACKED | RACE },
-	{ "shared memory", map_shared, TRACKED | RACE | RACE_MIG },
-	{ "shared THP", map_shared_thp, TRACKED | RACE },
-	{ "mremap'ed base pages", map_moved_base, TRACKED },
-	{ "mremap'ed THP", map_moved_thp, TRACKED },
-	{ "partially mremap'ed THP", map_part_moved_thp, TRACKED },
-	{ "hugetlb", map_hugetlb, 0 },
-	{ "shared hugetlb", map_shared_hugetlb, 0 },
+	{ "base pages", map_base, MAP_PRIVATE,
+	  TRACKED | RACE | RACE_MIG | PRIVATE | GUP },
+	{ "PMD-mapped THP", map_thp, MAP_PRIVATE,
+	  TRACKED | RACE | RACE_MIG | PRIVATE | HUGE | GUP },
+	{ "PTE-mapped THP", map_pte_thp, MAP_PRIVATE,
+	  TRACKED | RACE | PRIVATE | HUGE | GUP },
+	{ "shared memory", map_base, MAP_SHARED,
+	  TRACKED | RACE | RACE_MIG | GUP },
+	{ "shared THP", map_thp, MAP_SHARED, TRACKED | RACE | HUGE | GUP },
+	{ "mremap'ed base pages", map_moved_base, MAP_PRIVATE,
+	  TRACKED | PRIVATE | GUP },
+	{ "mremap'ed THP", map_moved_thp, MAP_PRIVATE,
+	  TRACKED | PRIVATE | HUGE | GUP },
+	{ "partially mremap'ed THP", map_part_moved_thp, MAP_PRIVATE,
+	  TRACKED | PRIVATE | GUP },
+	{ "hugetlb", map_hugetlb, MAP_PRIVATE, GUP },
+	{ "shared hugetlb", map_hugetlb, MAP_SHARED, GUP },
+	{ "memfd", map_memfd_base, 0, MEMFD },
+	{ "memfd of a THP", map_memfd_thp, 0, MEMFD },
+	{ "memfd of hugetlb", map_memfd_hugetlb, 0, MEMFD },
 };
 
 static const struct scenario {
@@ -832,166 +932,148 @@ static const struct scenario {
 	int needs;
 } scenarios[] = {
 	{ "no pin", no_pin, TRACKED },
-	{ "write pin by io_uring", io_uring_pin, 0 },
-	{ "write pin", slow_pin, 0 },
-	{ "write pin by GUP-fast", fast_pin, 0 },
-	{ "write pin of one page", one_page_pin, 0 },
-	{ "write pin, mprotect to read-only", pin_then_readonly, 0 },
+	{ "write pin by io_uring", io_uring_pin, GUP },
+	{ "write pin", slow_pin, GUP },
+	{ "write pin by GUP-fast", fast_pin, GUP },
+	{ "write pin of one page", one_page_pin, GUP },
+	{ "write pin, mprotect to read-only", pin_then_readonly, GUP },
 	{ "write pin, mprotect to read-only and back",
-	  pin_then_readonly_writable, 0 },
-	{ "write pin after clear_refs and mprotect", clear_mprotect_pin, 0 },
-	{ "write pin, fork", pin_then_fork, 0 },
-	{ "read-only pin", readonly_pin, 0 },
-	{ "write pin dropped", pin_dropped, 0 },
+	  pin_then_readonly_writable, GUP },
+	{ "write pin after clear_refs and mprotect", clear_mprotect_pin, GUP },
+	{ "write pin, fork", pin_then_fork, GUP },
+	{ "read-only pin", readonly_pin, GUP },
+	{ "write pin dropped", pin_dropped, GUP },
+
+	{ "objection 1: a reference is not a pin", objection_1_pipes, TRACKED },
+	{ "objection 1: 1100 references are not a pin", objection_1_count,
+	  TRACKED },
+	{ "objection 2: one pinned page of a THP does not keep 511 dirty nor stop their tracking",
+	  objection_2, TRACKED | HUGE },
+	{ "objection 3: a read-only pin does not stop the tracking of CPU writes",
+	  objection_3, TRACKED },
+
+	{ "exact: no pin", exact_no_pin, TRACKED },
+	{ "exact: one page", exact_one_page, TRACKED },
+	{ "exact: one page by GUP-fast", exact_one_page_fast, TRACKED },
+	{ "exact: whole range", exact_whole, TRACKED },
+	{ "exact: whole range by GUP-fast", exact_whole_fast, TRACKED },
+	{ "exact: read-only", exact_read_only, TRACKED },
+	{ "exact: read-only by GUP-fast", exact_read_only_fast, TRACKED },
+	{ "exact: every second page", exact_every_second, TRACKED },
+	{ "exact: every second page by io_uring", io_uring_pages, TRACKED },
+	{ "exact: whole range by io_uring", io_uring_whole, TRACKED },
+	{ "exact: two pins, the writer goes first", exact_overlap_writer_first,
+	  TRACKED },
+	{ "exact: two pins, the reader goes first", exact_overlap_reader_first,
+	  TRACKED },
+	{ "exact: neighbours", exact_neighbours, TRACKED },
+	{ "exact: mprotect to read-only", exact_mprotect, TRACKED },
+	{ "exact: PMD split", pin_then_split, TRACKED },
+	{ "exact: pageout", pin_then_pageout, TRACKED },
+	{ "exact: random steps", random_steps, TRACKED },
+	{ "exact: unpinned, collapsed", unpin_collapse, TRACKED | HUGE },
+	{ "exact: fork, write pin of one page", fork_write_pin,
+	  TRACKED | PRIVATE },
+	{ "exact: fork, read-only pin of one page", fork_read_pin,
+	  TRACKED | PRIVATE },
+	{ "smaps and kpageflags count pins", smaps_counts, GUP },
+	{ "process_vm_readv and process_vm_writev", vm_readv_writev, TRACKED },
+	{ "O_DIRECT read in flight", direct_read, TRACKED },
+	{ "udmabuf", udmabuf, MEMFD },
+
 	{ "GUP-fast racing clear_refs", race_gup_fast, RACE },
+	{ "GUP-fast of single pages racing clear_refs", race_single_pages,
+	  RACE },
 	{ "migration racing clear_refs", race_migration_cpu, RACE_MIG },
 	{ "migration of a write pin racing clear_refs", race_migration_device,
 	  RACE_MIG },
 };
 
-static void run(const struct scenario *s, const struct kind *k)
+static const char *only;		/* -k */
+
+static bool wanted(const struct scenario *s, const struct kind *k, char *name,
+		   size_t size)
+{
+	snprintf(name, size, "%s: %s", s->name, k->name);
+	return !(s->needs & ~k->is) && (!only || strstr(name, only));
+}
+
+static void run(const struct scenario *s, const struct kind *k,
+		const char *name)
 {
 	struct range r = {};
 	int ret;
 
 	why[0] = '\0';
-	ret = k->map(&r);
+	excess[0] = '\0';
+	r.map = k->map;
+	ret = k->map(&r, k->flags);
 	if (!ret)
-		ret = s->run(&r);
-	range_free(&r);
-
-	if (ret)
-		ksft_print_msg("%s\n", why);
-	if (ret == SKIP)
-		ksft_test_result_skip("%s: %s\n", s->name, k->name);
-	else
-		ksft_test_result(!ret, "%s: %s\n", s->name, k->name);
-}
-
-static size_t read_size(const char *path, const char *format, size_t unit)
-{
-	unsigned long value = 0;
-	char line[128];
-	FILE *f = fopen(path, "r");
-
-	while (f && fgets(line, sizeof(line), f))
-		if (sscanf(line, format, &value) == 1)
-			break;
-	if (f)
-		fclose(f);
-	return value * unit;
-}
-
-/* Settings that some kinds of memory need; put back at exit. */
-static struct setting {
-	const char *path;
-	const char *value;
-	char old[32];
-} settings[] = {
-	{ "/sys/kernel/mm/transparent_hugepage/shmem_enabled", "advise", "" },
-	{ "/proc/sys/vm/nr_hugepages", "4", "" },
-};
-
-static bool write_setting(const char *path, const char *value)
-{
-	int fd = open(path, O_WRONLY);
-	bool ok = fd >= 0 && write(fd, value, strlen(value)) > 0;
-
-	if (fd >= 0)
-		close(fd);
-	return ok;
-}
-
-static void restore_settings(void)
-{
-	unsigned int i;
-
-	for (i = 0; i < ARRAY_SIZE(settings); i++)
-		if (settings[i].old[0])
-			write_setting(settings[i].path, settings[i].old);
-}
-
-/* More huge pages than asked for, or shmem THPs for all, will do as well. */
-static void change_settings(void)
-{
-	char line[128], *chosen;
-	unsigned int i;
-	FILE *f;
-
-	for (i = 0; i < ARRAY_SIZE(settings); i++) {
-		f = fopen(settings[i].path, "r");
-		if (!f)
-			continue;
-		if (fscanf(f, "%127[^\n]", line) != 1)
-			line[0] = '\0';
-		fclose(f);
-		/* Either a number, or words of which one is in brackets. */
-		chosen = strchr(line, '[');
-		chosen = strtok(chosen ? chosen : line, "[]");
-		if (!chosen || atoi(chosen) >= 4 || !strcmp(chosen, "always"))
-			continue;
-		if (write_setting(settings[i].path, settings[i].value))
-			snprintf(settings[i].old, sizeof(settings[i].old), "%s",
-				 chosen);
+		ret = model_start(&r);
+	if (!ret)
+		ret = judge(s->run(&r));
+	/* Whatever held the pages, they have no pin any more. */
+	if (!ret && r.pages) {
+		memset(r.pages, 0, range_nr(&r) * sizeof(*r.pages));
+		ret = check_words(&r, "at the end");
 	}
-	atexit(restore_settings);
+	range_free(&r);
+	report(name, ret);
 }
 
 static bool tracks_soft_dirty(void)
 {
 	struct range r = {};
-	bool ok = !map_base(&r) && !no_pin(&r);
+	bool ok = !map_base(&r, MAP_PRIVATE) && !no_pin(&r);
 
 	range_free(&r);
 	return ok;
 }
 
-static bool gup_test_writes(void)
+int main(int argc, char **argv)
 {
-	struct range r = {};
-	bool ok = false;
+	unsigned int i, nr_kinds = ARRAY_SIZE(kinds), plan = 0;
+	unsigned int nr = ARRAY_SIZE(scenarios) * nr_kinds;
+	char name[160];
+	int opt;
 
-	if (gup_fd < 0)
-		return false;
-	gup_has_write = true;
-	if (!map_base(&r) &&
-	    !gup_pin(r.mem, r.size, PIN_LONGTERM_TEST_FLAG_USE_WRITE))
-		ok = !gup_write(r.size, 1);
-	gup_unpin();
-	range_free(&r);
-	return ok;
-}
-
-int main(void)
-{
-	unsigned int i, j, plan = 0;
-
+	while ((opt = getopt(argc, argv, "d:ek:")) != -1) {
+		switch (opt) {
+		case 'd':
+			disk = optarg;
+			break;
+		case 'e':
+			exact = true;
+			break;
+		case 'k':
+			only = optarg;
+			break;
+		default:
+			fprintf(stderr, "usage: %s [-e] [-d slow disk] [-k part of a case's name]\n",
+				argv[0]);
+			return KSFT_FAIL;
+		}
+	}
 	ksft_print_header();
 
-	pagesize = getpagesize();
-	thpsize = read_size("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size",
-			    "%lu", 1);
-	hugetlbsize = read_size("/proc/meminfo", "Hugepagesize: %lu kB", 1024);
-	pagemap_fd = open("/proc/self/pagemap", O_RDONLY);
+	tracker = &soft_dirty;
+	pin_memory_init();
 	clear_refs_fd = open("/proc/self/clear_refs", O_WRONLY);
-	if (pagemap_fd < 0 || clear_refs_fd < 0)
-		ksft_exit_skip("no /proc/self/pagemap or clear_refs (CONFIG_PROC_PAGE_MONITOR)\n");
+	if (clear_refs_fd < 0)
+		ksft_exit_skip("no /proc/self/clear_refs (CONFIG_PROC_PAGE_MONITOR)\n");
 	if (!tracks_soft_dirty())
 		ksft_exit_skip("no soft-dirty tracking (CONFIG_MEM_SOFT_DIRTY)\n");
-	change_settings();
-	gup_fd = open("/sys/kernel/debug/gup_test", O_RDWR);
-	gup_has_write = gup_test_writes();
 
-	for (i = 0; i < ARRAY_SIZE(scenarios); i++)
-		for (j = 0; j < ARRAY_SIZE(kinds); j++)
-			if (!(scenarios[i].needs & ~kinds[j].is))
-				plan++;
-	ksft_set_plan(plan);
+	for (i = 0; i < nr; i++)
+		plan += wanted(&scenarios[i / nr_kinds], &kinds[i % nr_kinds],
+			       name, sizeof(name));
+	ksft_set_plan(plan + 1);
 
-	for (i = 0; i < ARRAY_SIZE(scenarios); i++)
-		for (j = 0; j < ARRAY_SIZE(kinds); j++)
-			if (!(scenarios[i].needs & ~kinds[j].is))
-				run(&scenarios[i], &kinds[j]);
+	for (i = 0; i < nr; i++)
+		if (wanted(&scenarios[i / nr_kinds], &kinds[i % nr_kinds], name,
+			   sizeof(name)))
+			run(&scenarios[i / nr_kinds], &kinds[i % nr_kinds], name);
+	report(words_name, words_are_zero());
 
 	if (ksft_get_fail_cnt())
 		ksft_exit_fail();

@@ -1,0 +1,567 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * PAGEMAP_SCAN and asynchronous userfaultfd write-protection of memory that a
+ * device holds: no write of a device that holds a write pin may be missing from
+ * the pages that are "written", and no page may be among them that neither CPU
+ * nor device wrote, or could have written.
+ *
+ * The scenarios are those of soft_dirty_pin; a table crosses them with kinds of
+ * memory, and with ways to write-protect. The device is gup_test (debugfs,
+ * CONFIG_GUP_TEST, with PIN_LONGTERM_TEST_WRITE). What this kernel lacks is
+ * skipped. So is a case where the kernel only reports too much, if it does not
+ * count pins by base page; with -e that is a failure. Needs root.
+ */
+#define _GNU_SOURCE
+#include <linux/fs.h>
+#include <linux/userfaultfd.h>
+#include <poll.h>
+#include <pthread.h>
+
+#include "pin_tracker.h"
+
+#define REGIONS		64		/* of one PAGEMAP_SCAN */
+#define FEW_PAGES	7		/* for max_pages; divides no THP */
+#define ANSWER_MS	20000		/* how long a fault may take */
+
+static int uffd = -1;
+
+static void uffd_close(struct range *r)
+{
+	(void)r;
+	if (uffd >= 0)
+		close(uffd);
+	uffd = -1;
+}
+
+static int uffd_open(struct range *r, uint64_t features)
+{
+	struct uffdio_api api = {
+		.api = UFFD_API,
+		.features = UFFD_FEATURE_WP_HUGETLBFS_SHMEM | features,
+	};
+	struct uffdio_register reg = {
+		.range = { (uintptr_t)r->mem, r->size },
+		.mode = UFFDIO_REGISTER_MODE_WP,
+	};
+
+	uffd = syscall(__NR_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	if (uffd < 0)
+		return lacking("userfaultfd");
+	if (ioctl(uffd, UFFDIO_API, &api) ||
+	    ioctl(uffd, UFFDIO_REGISTER, &reg)) {
+		lacking("asynchronous write-protection");
+		uffd_close(r);
+		return SKIP;
+	}
+	return 0;
+}
+
+static int uffd_start(struct range *r)
+{
+	return uffd_open(r, UFFD_FEATURE_WP_ASYNC |
+			    UFFD_FEATURE_WP_UNPOPULATED);
+}
+
+static int write_protect(const char *mem, size_t size, bool protect)
+{
+	struct uffdio_writeprotect wp = {
+		.range = { (uintptr_t)mem, size },
+		.mode = protect ? UFFDIO_WRITEPROTECT_MODE_WP : 0,
+	};
+
+	return ioctl(uffd, UFFDIO_WRITEPROTECT, &wp) ?
+	       broken("UFFDIO_WRITEPROTECT") : 0;
+}
+
+/*
+ * Scans part of a range, until all of it is done or max pages are found.
+ * Returns how many bytes of it are done, or -1. What is found becomes true.
+ */
+static ssize_t scan(struct range *r, size_t from, size_t size, uint64_t flags,
+		    uint64_t categories, size_t max, bool *found)
+{
+	uintptr_t mem = (uintptr_t)r->mem;
+	struct page_region regions[REGIONS], *reg;
+	struct pm_scan_arg arg = {
+		.size = sizeof(arg),
+		.flags = flags,
+		.start = mem + from,
+		.end = mem + from + size,
+		.max_pages = max,
+		.category_mask = PAGE_IS_WRITTEN,
+		.return_mask = categories,
+	};
+	long i, n;
+
+	if (found) {
+		arg.vec = (uintptr_t)regions;
+		arg.vec_len = REGIONS;
+	} else if (!(flags & PM_SCAN_WP_MATCHING)) {
+		return size;
+	}
+	do {
+		n = ioctl(pagemap_fd, PAGEMAP_SCAN, &arg);
+		if (n < 0)
+			return -1;
+		for (reg = regions; found && reg < regions + n; reg++)
+			for (i = (reg->start - mem) / pagesize;
+			     i < (long)((reg->end - mem) / pagesize); i++)
+				found[i] = true;
+		arg.start = arg.walk_end;
+	} while (!max && arg.start < arg.end);
+	return arg.start - mem - from;
+}
+
+static void report_written(struct range *r, bool *dirty)
+{
+	if (scan(r, 0, r->size, 0, PAGE_IS_WRITTEN, 0, dirty) !=
+	    (ssize_t)r->size)
+		ksft_exit_fail_msg("PAGEMAP_SCAN: %s\n", strerror(errno));
+}
+
+#define PROTECT		(PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC)
+
+static int clean_by_scan(struct range *r, bool *found)
+{
+	return scan(r, 0, r->size, PROTECT, PAGE_IS_WRITTEN, 0, found) ==
+	       (ssize_t)r->size ? 0 : broken("PAGEMAP_SCAN");
+}
+
+/* To return more than one category takes another path through the kernel. */
+static int clean_by_full_scan(struct range *r, bool *found)
+{
+	return scan(r, 0, r->size, PROTECT,
+		    PAGE_IS_WRITTEN | PAGE_IS_PRESENT | PAGE_IS_SWAPPED, 0,
+		    found) == (ssize_t)r->size ? 0 : broken("PAGEMAP_SCAN");
+}
+
+static int clean_by_uffd(struct range *r, bool *found)
+{
+	(void)found;
+	return write_protect(r->mem, r->size, true);
+}
+
+/*
+ * A write to a private PMD splits it, and is reported of one page; one of
+ * shared memory is unmapped, and what is not mapped counts as written.
+ */
+static bool shared_pmd(struct range *r)
+{
+	return r->flags & MAP_SHARED && pmd_mapped(r->mem, r->size);
+}
+
+static const struct way {
+	const char *name;
+	struct tracker tracker;
+} ways[] = {
+	{ "PAGEMAP_SCAN", {
+		.start = uffd_start,
+		.stop = uffd_close,
+		.clean = clean_by_scan,
+		.says_found = true,
+		.report = report_written,
+		.coarse = shared_pmd,
+	} },
+	{ "PAGEMAP_SCAN of all categories", {
+		.start = uffd_start,
+		.stop = uffd_close,
+		.clean = clean_by_full_scan,
+		.says_found = true,
+		.report = report_written,
+		.coarse = shared_pmd,
+	} },
+	{ "PAGEMAP_SCAN without output", {
+		.start = uffd_start,
+		.stop = uffd_close,
+		.clean = clean_by_scan,
+		.report = report_written,
+		.coarse = shared_pmd,
+	} },
+	{ "UFFDIO_WRITEPROTECT", {
+		.start = uffd_start,
+		.stop = uffd_close,
+		.clean = clean_by_uffd,
+		.report = report_written,
+		.coarse = shared_pmd,
+		.splits_shared = true,
+	} },
+};
+
+/* Cleans some pages by a scan, and compares what it found. */
+static int clean_part(struct range *r, size_t first, size_t nr, const char *when)
+{
+	bool *found = calloc(range_nr(r), sizeof(*found));
+	size_t i;
+	int ret = 0;
+
+	if (!found)
+		return broken("calloc");
+	if (scan(r, first * pagesize, nr * pagesize, PROTECT, PAGE_IS_WRITTEN,
+		 0, found) != (ssize_t)(nr * pagesize))
+		ret = broken("PAGEMAP_SCAN");
+	for (i = 0; i < range_nr(r) && !ret; i++) {
+		if (i >= first && i < first + nr) {
+			if (r->pages[i].must && !found[i])
+				ret = because(1, "%s: lost: page %zu", when, i);
+			else if (!r->pages[i].may && found[i])
+				too_much("%s: page %zu is reported", when, i);
+		} else if (found[i]) {
+			ret = because(1, "%s: page %zu is not of that part",
+				      when, i);
+		}
+	}
+	free(found);
+	model_clean(r, first, nr);
+	return ret ? ret : check(r, when);
+}
+
+/* Scans that end amid a THP, of which pages on both sides are pinned. */
+static int partial_ranges(struct range *r)
+{
+	size_t nr = range_nr(r), half = nr / 2;
+	struct pin low = {}, high = {};
+	int ret = take(r, &low, half - 2, 1, PIN_WRITE);
+
+	if (!ret)
+		ret = take(r, &high, half + 5, 1, PIN_WRITE);
+	if (!ret)
+		ret = clean_part(r, 0, half, "lower half");
+	if (!ret)
+		ret = device_write(r, &low, 0, 1);
+	if (!ret)
+		ret = clean_part(r, half, half, "upper half");
+	if (!ret)
+		ret = device_write(r, &high, 0, 1);
+	if (!ret)
+		ret = clean_part(r, 3, nr - 5, "all but the ends");
+	cpu_writes_five(r);
+	if (!ret)
+		ret = clean_part(r, half - 3, 3, "three pages");
+	drop(r, &low);
+	drop(r, &high);
+	return ret ? ret : tracked(r, "cleaned when unpinned");
+}
+
+/* The same while the THP is mapped by a PMD, and pinned as a whole. */
+static int partial_ranges_whole(struct range *r)
+{
+	size_t nr = range_nr(r), half = nr / 2;
+	struct pin p = {};
+	int ret = take(r, &p, 0, nr, PIN_WRITE);
+
+	if (!ret)
+		ret = clean_part(r, 1, half, "one half");
+	if (!ret)
+		ret = device_write(r, &p, 0, nr);
+	if (!ret)
+		ret = clean_part(r, 0, nr, "all");
+	drop(r, &p);
+	if (!ret)
+		ret = clean_part(r, half, 9, "nine pages, unpinned");
+	return ret ? ret : tracked(r, "cleaned when unpinned");
+}
+
+/* One page after the other is found, a few in each scan. */
+static int few_by_few(struct range *r)
+{
+	size_t i, nr = range_nr(r), at = 0, n;
+	bool *found = calloc(nr, sizeof(*found));
+	struct pin some = {}, reader = {};
+	char when[64];
+	ssize_t done;
+	int ret = take(r, &some, nr / 3, 3, PIN_WRITE);
+
+	if (!ret)
+		ret = take(r, &reader, nr / 2, 11, 0);
+	while (!ret && found && at < nr) {
+		memset(found, 0, nr);
+		done = scan(r, at * pagesize, r->size - at * pagesize, PROTECT,
+			    PAGE_IS_WRITTEN, FEW_PAGES, found);
+		if (done <= 0) {
+			ret = done ? broken("PAGEMAP_SCAN") :
+			      because(1, "PAGEMAP_SCAN gets no further");
+			break;
+		}
+		done /= pagesize;
+		snprintf(when, sizeof(when), "scanned %zu+%zd", at, done);
+		for (n = 0, i = 0; i < nr; i++) {
+			n += found[i];
+			if (found[i] && (i < at || i >= at + done))
+				ret = because(1, "%s: page %zu was found", when, i);
+			else if (i >= at && i < at + done &&
+				 r->pages[i].must && !found[i])
+				ret = because(1, "%s: lost: page %zu", when, i);
+		}
+		if (n > FEW_PAGES)
+			ret = because(1, "%s: %zu pages were found", when, n);
+		model_clean(r, at, done);
+		at += done;
+		if (!ret)
+			ret = check(r, when);
+	}
+	if (!ret)
+		ret = device_write(r, &some, 0, 3);
+	if (!ret)
+		ret = clean(r, "cleaned");
+	drop(r, &some);
+	drop(r, &reader);
+	free(found);
+	return ret ? ret : tracked(r, "cleaned when unpinned");
+}
+
+/* Without UFFD_FEATURE_WP_ASYNC: a write waits until it is let go. */
+
+struct writer {
+	char *mem;
+	pthread_t thread;
+};
+
+static void *write_one(void *arg)
+{
+	struct writer *w = arg;
+
+	__atomic_store_n(w->mem, 99, __ATOMIC_RELAXED);
+	return NULL;
+}
+
+static int write_faults(struct range *r, size_t page)
+{
+	struct pollfd fault = { .fd = uffd, .events = POLLIN };
+	char *mem = r->mem + page * pagesize;
+	char *start = r->mem + page * pagesize / r->unit * r->unit;
+	struct writer w = { .mem = mem };
+	struct uffd_msg msg;
+	int ret = 0;
+
+	if (pthread_create(&w.thread, NULL, write_one, &w))
+		return broken("pthread_create");
+	if (poll(&fault, 1, ANSWER_MS) != 1 ||
+	    read(uffd, &msg, sizeof(msg)) != sizeof(msg))
+		ret = because(1, "page %zu: the CPU's write did not fault", page);
+	else if (msg.event != UFFD_EVENT_PAGEFAULT ||
+		 !(msg.arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WP))
+		ret = because(1, "page %zu: not a write-protection fault", page);
+	else if (*mem == 99)
+		ret = because(1, "page %zu was written", page);
+	if (write_protect(start, r->unit, false) && !ret)
+		ret = 1;
+	pthread_join(w.thread, NULL);
+	if (!ret && *mem != 99)
+		ret = because(1, "page %zu was not written", page);
+	return ret;
+}
+
+static int synchronous(struct range *r, unsigned int flags)
+{
+	size_t nr = range_nr(r), page = nr / 2;
+	struct pin p = {};
+	char *buf = NULL;
+	int ret;
+
+	uffd_close(r);
+	ret = uffd_open(r, UFFD_FEATURE_PAGEFAULT_FLAG_WP);
+	if (!ret)
+		ret = pin_take(&p, r->mem + page * pagesize, pagesize, flags);
+	if (!ret)
+		ret = write_protect(r->mem, r->size, true);
+	if (!ret && p.write)
+		ret = pin_store(&p, 0, pagesize, 55);
+	if (!ret && p.write && r->mem[page * pagesize] != 55)
+		ret = because(1, "the CPU does not see what the device wrote");
+	if (!ret)
+		ret = write_faults(r, page);
+	if (!ret && r->unit == pagesize)
+		ret = write_faults(r, page + 1);
+	buf = malloc(pagesize);
+	if (!ret && buf)
+		ret = pin_load(&p, buf);
+	if (!ret && buf && *buf != 99)
+		ret = because(1, "the device does not see what the CPU wrote");
+	/* Again, from what is writable and dirty. */
+	r->mem[page * pagesize] = 1;
+	if (!ret)
+		ret = write_protect(r->mem, r->size, true);
+	if (!ret)
+		ret = write_faults(r, page);
+	free(buf);
+	pin_drop(&p);
+	/* What waits at the end of a failed case is let go. */
+	uffd_close(r);
+	return ret;
+}
+
+static int synchronous_write_pin(struct range *r)
+{
+	return synchronous(r, PIN_WRITE);
+}
+
+static int synchronous_read_pin(struct range *r)
+{
+	return synchronous(r, 0);
+}
+
+/* The tables, and what runs them. */
+
+#define ALL		1
+#define PAGES		2	/* its entries map base pages, or can */
+#define HUGE		4	/* can be mapped by a PMD, or was */
+#define MIGRATES	8
+
+#define SCAN		1		/* of ways: the first */
+#define UFFD		8		/* the last */
+#define EVERY		15
+
+static const struct kind {
+	const char *name;
+	int (*map)(struct range *r, int flags);
+	int flags;
+	int is;
+} kinds[] = {
+	{ "base pages", map_base, MAP_PRIVATE, ALL | PAGES | MIGRATES },
+	{ "PMD-mapped THP", map_thp, MAP_PRIVATE, ALL | PAGES | HUGE | MIGRATES },
+	{ "PTE-mapped THP", map_pte_thp, MAP_PRIVATE, ALL | PAGES | HUGE },
+	{ "shared memory", map_base, MAP_SHARED, ALL | PAGES | MIGRATES },
+	{ "shared THP", map_thp, MAP_SHARED, ALL | PAGES | HUGE },
+	{ "hugetlb", map_hugetlb, MAP_PRIVATE, ALL },
+	{ "shared hugetlb", map_hugetlb, MAP_SHARED, ALL },
+};
+
+static const struct scenario {
+	const char *name;
+	int (*run)(struct range *r);
+	int needs;
+	int ways;
+} scenarios[] = {
+	{ "no pin", exact_no_pin, ALL, EVERY },
+	{ "one page", exact_one_page, ALL, EVERY },
+	{ "one page by GUP-fast", exact_one_page_fast, ALL, EVERY },
+	{ "whole range", exact_whole, ALL, EVERY },
+	{ "whole range by GUP-fast", exact_whole_fast, ALL, EVERY },
+	{ "read-only", exact_read_only, ALL, EVERY },
+	{ "read-only by GUP-fast", exact_read_only_fast, ALL, EVERY },
+	{ "every second page", exact_every_second, PAGES, EVERY },
+	{ "two pins, the writer goes first", exact_overlap_writer_first,
+	  ALL, EVERY },
+	{ "two pins, the reader goes first", exact_overlap_reader_first,
+	  ALL, EVERY },
+	{ "neighbours", exact_neighbours, ALL, EVERY },
+	{ "mprotect to read-only", exact_mprotect, ALL, EVERY },
+	{ "random steps", random_steps, ALL, EVERY },
+	{ "objection 1: a reference is not a pin", objection_1_pipes, PAGES, EVERY },
+	{ "objection 1: 1100 references are not a pin", objection_1_count,
+	  PAGES, EVERY },
+	{ "objection 2: one pinned page of a THP does not keep 511 dirty nor stop their tracking",
+	  objection_2, HUGE, EVERY },
+	{ "objection 3: a read-only pin does not stop the tracking of CPU writes",
+	  objection_3, ALL, EVERY },
+	{ "parts of a range", partial_ranges, PAGES, SCAN },
+	{ "parts of a range that is pinned", partial_ranges_whole, PAGES, SCAN },
+	{ "few pages at a time", few_by_few, PAGES, SCAN },
+	{ "synchronous, write pin", synchronous_write_pin, ALL, SCAN },
+	{ "synchronous, read-only pin", synchronous_read_pin, ALL, SCAN },
+	{ "racing GUP-fast", race_gup_fast, ALL, SCAN | UFFD },
+	{ "racing GUP-fast of single pages", race_single_pages, ALL, SCAN | UFFD },
+	{ "racing migration", race_migration_cpu, MIGRATES, SCAN | UFFD },
+	{ "racing migration of a write pin", race_migration_device,
+	  MIGRATES, SCAN | UFFD },
+};
+
+static const char *only;		/* -k */
+
+static bool wanted(const struct way *w, const struct scenario *s,
+		   const struct kind *k, char *name, size_t size)
+{
+	snprintf(name, size, "%s, %s: %s", w->name, s->name, k->name);
+	return !(s->needs & ~k->is) && s->ways & 1 << (w - ways) &&
+	       (!only || strstr(name, only));
+}
+
+static void run(const struct way *w, const struct scenario *s,
+		const struct kind *k, const char *name)
+{
+	struct range r = { .map = k->map };
+	int ret;
+
+	why[0] = '\0';
+	excess[0] = '\0';
+	tracker = &w->tracker;
+	ret = k->map(&r, k->flags);
+	if (!ret)
+		ret = model_start(&r);
+	if (!ret)
+		ret = judge(s->run(&r));
+	tracker->stop(&r);
+	range_free(&r);
+	report(name, ret);
+}
+
+/* Calls fn for each case that was asked for; returns how many there are. */
+static unsigned int each(void (*fn)(const struct way *w,
+				    const struct scenario *s,
+				    const struct kind *k, const char *name))
+{
+	unsigned int i, j, k, n = 0;
+	char name[192];
+
+	for (i = 0; i < ARRAY_SIZE(ways); i++)
+		for (j = 0; j < ARRAY_SIZE(scenarios); j++)
+			for (k = 0; k < ARRAY_SIZE(kinds); k++) {
+				if (!wanted(&ways[i], &scenarios[j], &kinds[k],
+					    name, sizeof(name)))
+					continue;
+				n++;
+				if (fn)
+					fn(&ways[i], &scenarios[j], &kinds[k],
+					   name);
+			}
+	return n;
+}
+
+/* Does the kernel have all of the interface? */
+static bool scans(void)
+{
+	struct range r = {};
+	bool *found, ok;
+
+	if (map_base(&r, MAP_PRIVATE))
+		return false;
+	found = calloc(range_nr(&r), sizeof(*found));
+	ok = found && !uffd_start(&r) && !clean_by_scan(&r, found);
+	uffd_close(&r);
+	range_free(&r);
+	free(found);
+	return ok;
+}
+
+int main(int argc, char **argv)
+{
+	int opt;
+
+	while ((opt = getopt(argc, argv, "ek:")) != -1) {
+		switch (opt) {
+		case 'e':
+			exact = true;
+			break;
+		case 'k':
+			only = optarg;
+			break;
+		default:
+			fprintf(stderr, "usage: %s [-e] [-k part of a case's name]\n",
+				argv[0]);
+			return KSFT_FAIL;
+		}
+	}
+	ksft_print_header();
+
+	pin_memory_init();
+	if (!scans())
+		ksft_exit_skip("no PAGEMAP_SCAN, or no asynchronous write-protection (%s)\n",
+			       why);
+	ksft_set_plan(each(NULL) + 1);
+	each(run);
+	report(words_name, words_are_zero());
+
+	if (ksft_get_fail_cnt())
+		ksft_exit_fail();
+	ksft_exit_pass();
+}

@@ -1,0 +1,672 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What the selftests of pinned memory have in common: memory by kind, what it
+ * looks like from /proc, and who holds it (gup_test, io_uring, pipes).
+ */
+#ifndef PIN_MEMORY_H
+#define PIN_MEMORY_H
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/io_uring.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "../kselftest.h"
+#include "../../../../mm/gup_test.h"
+#include "../../../../mm/gup_test_device.h"
+
+#ifndef ARRAY_SIZE
+#define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
+#endif
+
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE	25
+#endif
+
+#define MPOL_MF_MOVE	2			/* linux/mempolicy.h */
+
+#define PM_PFN		0x007fffffffffffffULL	/* of a pagemap entry */
+#define PM_SOFT_DIRTY	0x0080000000000000ULL
+#define PM_SWAP		0x4000000000000000ULL
+#define PM_PRESENT	0x8000000000000000ULL
+#define KPF_PINNED	0x0000080000000000ULL	/* of a kpageflags entry: 43 */
+
+#define BASE_PAGES	256		/* in a range of base pages */
+
+#define SKIP		(-1)
+
+static size_t pagesize, thpsize, hugetlbsize;
+static int pagemap_fd = -1, kpageflags_fd = -1;
+static bool accounting;			/* this kernel counts pins by base page */
+static char why[200];			/* of the last skip or failure */
+
+/* Notes the reason, and is what the test returns. */
+#define because(ret, fmt, ...) \
+	(snprintf(why, sizeof(why), fmt, ##__VA_ARGS__), (ret))
+
+/* An operation of the test itself failed: that is a failure, not a skip. */
+static inline int broken(const char *what)
+{
+	return because(1, "%s: %s", what, strerror(errno));
+}
+
+static inline int lacking(const char *what)
+{
+	return because(SKIP, "%s: %s", what, strerror(errno));
+}
+
+/* What /proc says. */
+
+static inline bool write_file(const char *path, const char *value)
+{
+	int fd = open(path, O_WRONLY);
+	bool ok = fd >= 0 && write(fd, value, strlen(value)) > 0;
+
+	if (fd >= 0)
+		close(fd);
+	return ok;
+}
+
+static inline size_t read_size(const char *path, const char *format,
+			       size_t unit)
+{
+	unsigned long value = 0;
+	char line[512];
+	FILE *f = fopen(path, "r");
+
+	while (f && fgets(line, sizeof(line), f))
+		if (sscanf(line, format, &value) == 1)
+			break;
+	if (f)
+		fclose(f);
+	return value * unit;
+}
+
+static inline unsigned long read_vmstat(const char *name)
+{
+	unsigned long value, ret = 0;
+	char key[64];
+	FILE *f;
+
+	/* So that small numbers show, which CPUs keep for themselves. */
+	write_file("/proc/sys/vm/stat_refresh", "1");
+	f = fopen("/proc/vmstat", "r");
+	while (f && fscanf(f, "%63s %lu", key, &value) == 2)
+		if (!strcmp(key, name))
+			ret = value;
+	if (f)
+		fclose(f);
+	return ret;
+}
+
+/* Of the mappings that are in a range, the sum of what smaps says of a key. */
+static inline unsigned long smaps_kb(const char *mem, size_t size,
+				     const char *key)
+{
+	unsigned long start, end, kb, sum = 0;
+	size_t len = strlen(key);
+	bool here = false;
+	char line[512];
+	FILE *f = fopen("/proc/self/smaps", "r");
+
+	if (!f)
+		return 0;
+	while (fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+			here = start < (uintptr_t)mem + size &&
+			       (uintptr_t)mem < end;
+		else if (here && !strncmp(line, key, len) &&
+			 sscanf(line + len, ": %lu kB", &kb) == 1)
+			sum += kb;
+	}
+	fclose(f);
+	return sum;
+}
+
+/* Is all of a range, of one THP or more, mapped by PMDs? */
+static inline bool pmd_mapped(const char *mem, size_t size)
+{
+	return thpsize && size >= thpsize &&
+	       smaps_kb(mem, size, "AnonHugePages") +
+	       smaps_kb(mem, size, "ShmemPmdMapped") >= size / 1024;
+}
+
+static inline void read_pagemap(int fd, const char *mem, size_t nr,
+				uint64_t *entries)
+{
+	size_t bytes = nr * sizeof(*entries);
+	off_t at = (uintptr_t)mem / pagesize * sizeof(*entries);
+
+	if (pread(fd, entries, bytes, at) != (ssize_t)bytes)
+		ksft_exit_fail_msg("pagemap: %s\n", strerror(errno));
+}
+
+static inline uint64_t kpageflags(uint64_t pfn)
+{
+	uint64_t flags = 0;
+
+	if (pread(kpageflags_fd, &flags, sizeof(flags), pfn * sizeof(flags)) !=
+	    sizeof(flags))
+		return 0;
+	return flags;
+}
+
+/* How many base pages of all memory does the kernel say are pinned? */
+static inline size_t count_pinned(void)
+{
+	static uint64_t flags[8192];
+	size_t i, pinned = 0;
+	off_t at = 0;
+	ssize_t n;
+
+	while ((n = pread(kpageflags_fd, flags, sizeof(flags), at)) > 0) {
+		for (i = 0; i < n / sizeof(*flags); i++)
+			pinned += !!(flags[i] & KPF_PINNED);
+		at += n;
+	}
+	return pinned;
+}
+
+/* Memory, by kind. */
+
+/* What is known of a base page, and what has to be reported of it. */
+struct page_state {
+	char value;			/* its first byte */
+	bool must;			/* written since it was cleaned */
+	bool may;			/* may be reported as written */
+	bool sticky;			/* of the pins it has, one was to write */
+	unsigned int pins, write_pins;
+};
+
+struct range {
+	char *mem;			/* what is tested */
+	size_t size;
+	char *area;			/* what is mapped for it */
+	size_t area_size;
+	int flags;			/* MAP_SHARED ... */
+	int file;			/* what is mapped; 0: anonymous */
+	size_t unit;			/* what one page table entry maps at least */
+	bool thp;			/* was mapped by a PMD to begin with */
+	struct page_state *pages;
+	char serial;			/* of the last write */
+	int (*map)(struct range *r, int flags);
+};
+
+static inline size_t range_nr(const struct range *r)
+{
+	return r->size / pagesize;
+}
+
+static inline void range_free(struct range *r)
+{
+	if (r->area)
+		munmap(r->area, r->area_size);
+	r->area = NULL;
+	if (r->file > 0)
+		close(r->file);
+	r->file = 0;
+	free(r->pages);
+	r->pages = NULL;
+}
+
+/* Writes by the CPU: one byte of each page. */
+static inline void touch(char *mem, size_t size, char value)
+{
+	size_t i;
+
+	for (i = 0; i < size; i += pagesize)
+		__atomic_store_n(mem + i, value, __ATOMIC_RELAXED);
+}
+
+static inline int map_range(struct range *r, size_t size, size_t align,
+			    int flags)
+{
+	r->area_size = size + align;
+	r->area = mmap(NULL, r->area_size, PROT_READ | PROT_WRITE,
+		       flags | MAP_ANONYMOUS, -1, 0);
+	if (r->area == MAP_FAILED) {
+		r->area = NULL;
+		return lacking("mmap");
+	}
+	r->mem = r->area;
+	if (align)
+		r->mem = (char *)(((uintptr_t)r->area + align - 1) &
+				  ~(align - 1));
+	r->size = size;
+	r->flags = flags;
+	r->unit = pagesize;
+	r->thp = false;
+	return 0;
+}
+
+static inline int map_base(struct range *r, int flags)
+{
+	int ret = map_range(r, BASE_PAGES * pagesize, 0, flags);
+
+	if (ret)
+		return ret;
+	madvise(r->area, r->area_size, MADV_NOHUGEPAGE);
+	touch(r->mem, r->size, 1);
+	return 0;
+}
+
+static inline int map_thp(struct range *r, int flags)
+{
+	int ret;
+
+	if (!thpsize)
+		return because(SKIP, "no transparent huge pages");
+	ret = map_range(r, thpsize, thpsize, flags);
+	if (ret)
+		return ret;
+	/* Only the THP: what smaps says is then about it alone. */
+	madvise(r->mem, r->size, MADV_HUGEPAGE);
+	touch(r->mem, r->size, 1);
+	if (!pmd_mapped(r->mem, r->size))
+		return because(SKIP, "got no PMD-mapped THP");
+	r->thp = true;
+	return 0;
+}
+
+static inline int map_pte_thp(struct range *r, int flags)
+{
+	int ret = map_thp(r, flags);
+
+	if (ret)
+		return ret;
+	/* A change of protection in the middle splits the PMD, not the THP. */
+	if (mprotect(r->mem + pagesize, pagesize, PROT_READ) ||
+	    mprotect(r->mem + pagesize, pagesize, PROT_READ | PROT_WRITE))
+		return broken("mprotect");
+	touch(r->mem, r->size, 2);
+	r->thp = false;
+	return pmd_mapped(r->mem, r->size) ?
+	       because(1, "the PMD was not split") : 0;
+}
+
+static inline int move(struct range *r, size_t skip)
+{
+	struct range to = {};
+	int ret = map_range(&to, r->size, r->size, r->flags);
+
+	if (ret)
+		return ret;
+	r->mem += skip;
+	r->size -= skip;
+	if (mremap(r->mem, r->size, r->size, MREMAP_MAYMOVE | MREMAP_FIXED,
+		   to.mem) == MAP_FAILED) {
+		range_free(&to);
+		return broken("mremap");
+	}
+	range_free(r);
+	r->area = to.area;
+	r->area_size = to.area_size;
+	r->mem = to.mem;
+	r->thp = r->thp && !skip;
+	return 0;
+}
+
+static inline int map_moved_base(struct range *r, int flags)
+{
+	int ret = map_base(r, flags);
+
+	return ret ? ret : move(r, 0);
+}
+
+static inline int map_moved_thp(struct range *r, int flags)
+{
+	int ret = map_thp(r, flags);
+
+	return ret ? ret : move(r, 0);
+}
+
+static inline int map_part_moved_thp(struct range *r, int flags)
+{
+	int ret = map_thp(r, flags);
+
+	return ret ? ret : move(r, thpsize / 2);
+}
+
+static inline int map_hugetlb(struct range *r, int flags)
+{
+	int ret;
+
+	if (!hugetlbsize)
+		return because(SKIP, "no hugetlb");
+	ret = map_range(r, hugetlbsize, 0, flags | MAP_HUGETLB);
+	if (ret)
+		return because(SKIP, "no free huge page");
+	r->unit = hugetlbsize;
+	touch(r->mem, r->size, 1);
+	return 0;
+}
+
+/* gup_test as the device: one range for each time that it is opened. */
+
+struct pin {
+	int fd;				/* 0: none */
+	char *mem;
+	size_t size;
+	bool write;
+};
+
+#define PIN_WRITE	PIN_LONGTERM_TEST_FLAG_USE_WRITE
+#define PIN_FAST	PIN_LONGTERM_TEST_FLAG_USE_FAST
+
+static const char *gup_lacks;		/* what keeps it from being the device */
+
+/* May be called by a thread: says nothing, and sets errno. */
+static inline int pin_again(struct pin *p, char *mem, size_t size,
+			    unsigned int flags)
+{
+	struct pin_longterm_test args = {
+		.addr = (uintptr_t)mem,
+		.size = size,
+		.flags = flags,
+	};
+
+	p->mem = mem;
+	p->size = size;
+	p->write = flags & PIN_WRITE;
+	return ioctl(p->fd, PIN_LONGTERM_TEST_START, &args);
+}
+
+static inline int pin_open(struct pin *p)
+{
+	if (gup_lacks)
+		return because(SKIP, "%s", gup_lacks);
+	p->fd = open("/sys/kernel/debug/gup_test", O_RDWR);
+	if (p->fd >= 0)
+		return 0;
+	p->fd = 0;
+	return broken("gup_test");
+}
+
+/* By hand: a child may have the file open, too. */
+static inline void pin_stop(struct pin *p)
+{
+	ioctl(p->fd, PIN_LONGTERM_TEST_STOP);
+}
+
+static inline void pin_drop(struct pin *p)
+{
+	if (p->fd > 0) {
+		pin_stop(p);
+		close(p->fd);
+	}
+	p->fd = 0;
+}
+
+static inline int pin_take(struct pin *p, char *mem, size_t size,
+			   unsigned int flags)
+{
+	int ret = pin_open(p);
+
+	if (!ret && pin_again(p, mem, size, flags)) {
+		ret = broken("PIN_LONGTERM_TEST_START");
+		pin_drop(p);
+	}
+	return ret;
+}
+
+/* The device writes all bytes of the pinned pages from an offset on. */
+static inline int pin_store(struct pin *p, size_t offset, size_t size,
+			    char value)
+{
+	static size_t buf_size;
+	static char *buf;
+	struct pin_longterm_test_write args = {
+		.offset = offset,
+		.size = size,
+	};
+
+	if (size > buf_size) {
+		free(buf);
+		buf = malloc(size);
+		buf_size = buf ? size : 0;
+	}
+	if (!buf)
+		return broken("malloc");
+	memset(buf, value, size);
+	args.src = (uintptr_t)buf;
+	return ioctl(p->fd, PIN_LONGTERM_TEST_WRITE, &args) ?
+	       broken("PIN_LONGTERM_TEST_WRITE") : 0;
+}
+
+/* What the device reads, of all that is pinned. */
+static inline int pin_load(struct pin *p, char *buf)
+{
+	uint64_t to = (uintptr_t)buf;
+
+	return ioctl(p->fd, PIN_LONGTERM_TEST_READ, &to) ?
+	       broken("PIN_LONGTERM_TEST_READ") : 0;
+}
+
+/* io_uring as the device: one ring, fixed buffers, one request at a time. */
+
+struct ring {
+	int fd;
+	char *rings;
+	struct io_uring_sqe *sqes;
+	struct io_uring_params p;
+	size_t rings_size, sqes_size;
+};
+
+static inline void ring_close(struct ring *ring)
+{
+	if (ring->rings)
+		munmap(ring->rings, ring->rings_size);
+	if (ring->sqes)
+		munmap(ring->sqes, ring->sqes_size);
+	/* What is left for the kernel to do after close() may take its time. */
+	syscall(__NR_io_uring_register, ring->fd, IORING_UNREGISTER_BUFFERS,
+		NULL, 0);
+	close(ring->fd);
+}
+
+static inline int ring_open(struct ring *ring)
+{
+	size_t sq, cq;
+
+	memset(ring, 0, sizeof(*ring));
+	ring->fd = syscall(__NR_io_uring_setup, 1, &ring->p);
+	if (ring->fd < 0)
+		return lacking("no io_uring");
+	if (!(ring->p.features & IORING_FEAT_SINGLE_MMAP)) {
+		ring_close(ring);
+		return because(SKIP, "io_uring of before 5.4");
+	}
+	sq = ring->p.sq_off.array + ring->p.sq_entries * sizeof(__u32);
+	cq = ring->p.cq_off.cqes +
+	     ring->p.cq_entries * sizeof(struct io_uring_cqe);
+	ring->rings_size = sq > cq ? sq : cq;
+	ring->sqes_size = ring->p.sq_entries * sizeof(*ring->sqes);
+	ring->rings = mmap(NULL, ring->rings_size, PROT_READ | PROT_WRITE,
+			   MAP_SHARED, ring->fd, IORING_OFF_SQ_RING);
+	ring->sqes = mmap(NULL, ring->sqes_size, PROT_READ | PROT_WRITE,
+			  MAP_SHARED, ring->fd, IORING_OFF_SQES);
+	if (ring->rings == MAP_FAILED)
+		ring->rings = NULL;
+	if ((void *)ring->sqes == MAP_FAILED)
+		ring->sqes = NULL;
+	if (!ring->rings || !ring->sqes) {
+		ring_close(ring);
+		return broken("mmap of the ring");
+	}
+	return 0;
+}
+
+static inline int ring_register(struct ring *ring, const struct iovec *iov,
+				unsigned int nr)
+{
+	return syscall(__NR_io_uring_register, ring->fd,
+		       IORING_REGISTER_BUFFERS, iov, nr) ?
+	       lacking("IORING_REGISTER_BUFFERS") : 0;
+}
+
+/* Submits one READ_FIXED of size bytes of the file to mem, and waits. */
+static inline int ring_read(struct ring *ring, int file, int index, char *mem,
+			    size_t size)
+{
+	unsigned int *sq_tail = (void *)(ring->rings + ring->p.sq_off.tail);
+	unsigned int *sq_mask = (void *)(ring->rings + ring->p.sq_off.ring_mask);
+	unsigned int *sq_array = (void *)(ring->rings + ring->p.sq_off.array);
+	unsigned int *cq_head = (void *)(ring->rings + ring->p.cq_off.head);
+	unsigned int *cq_mask = (void *)(ring->rings + ring->p.cq_off.ring_mask);
+	struct io_uring_cqe *cqes = (void *)(ring->rings + ring->p.cq_off.cqes);
+	int res;
+
+	memset(ring->sqes, 0, sizeof(*ring->sqes));
+	ring->sqes->opcode = IORING_OP_READ_FIXED;
+	ring->sqes->fd = file;
+	ring->sqes->addr = (uintptr_t)mem;
+	ring->sqes->len = size;
+	ring->sqes->buf_index = index;
+	sq_array[*sq_tail & *sq_mask] = 0;
+	/* Pairs with the kernel's acquire of the tail. */
+	__atomic_store_n(sq_tail, *sq_tail + 1, __ATOMIC_RELEASE);
+	if (syscall(__NR_io_uring_enter, ring->fd, 1, 1, IORING_ENTER_GETEVENTS,
+		    NULL, 0) != 1)
+		return broken("io_uring_enter");
+	res = cqes[*cq_head & *cq_mask].res;
+	__atomic_store_n(cq_head, *cq_head + 1, __ATOMIC_RELEASE);
+	if (res != (int)size) {
+		errno = res < 0 ? -res : EIO;
+		return broken("IORING_OP_READ_FIXED");
+	}
+	return 0;
+}
+
+/* A pipe that holds references to pages. */
+
+static inline int pipe_open(int pipefd[2], size_t size)
+{
+	if (pipe(pipefd))
+		return broken("pipe");
+	if (fcntl(pipefd[1], F_SETPIPE_SZ, size) >= (int)size)
+		return 0;
+	close(pipefd[0]);
+	close(pipefd[1]);
+	return lacking("F_SETPIPE_SZ");
+}
+
+static inline int pipe_splice(int pipefd[2], char *mem, size_t size)
+{
+	struct iovec iov = { .iov_base = mem, .iov_len = size };
+	ssize_t n;
+
+	while (iov.iov_len) {
+		n = vmsplice(pipefd[1], &iov, 1, SPLICE_F_NONBLOCK);
+		if (n <= 0)
+			return broken("vmsplice");
+		iov.iov_base = (char *)iov.iov_base + n;
+		iov.iov_len -= n;
+	}
+	return 0;
+}
+
+/* Settings that some cases need; put back at exit. */
+
+static struct setting {
+	const char *path;
+	const char *value;
+	bool more;			/* more will do as well */
+	char old[32];
+} settings[] = {
+	{ "/sys/kernel/mm/transparent_hugepage/shmem_enabled", "advise" },
+	{ "/proc/sys/vm/nr_hugepages", "4", true },
+	/* Only when a case wants it to, khugepaged collapses what was split. */
+	{ "/sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs",
+	  "100000000", true },
+};
+
+static inline void restore_settings(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(settings); i++)
+		if (settings[i].old[0])
+			write_file(settings[i].path, settings[i].old);
+}
+
+static inline void change_settings(void)
+{
+	char line[128], *chosen;
+	struct setting *s;
+	FILE *f;
+
+	for (s = settings; s < settings + ARRAY_SIZE(settings); s++) {
+		f = fopen(s->path, "r");
+		if (!f)
+			continue;
+		if (fscanf(f, "%127[^\n]", line) != 1)
+			line[0] = '\0';
+		fclose(f);
+		/* Either a number, or words of which one is in brackets. */
+		chosen = strchr(line, '[');
+		chosen = strtok(chosen ? chosen : line, "[]");
+		if (!chosen || !strcmp(chosen, "always") ||
+		    (s->more && atol(chosen) >= atol(s->value)))
+			continue;
+		if (write_file(s->path, s->value))
+			snprintf(s->old, sizeof(s->old), "%s", chosen);
+	}
+	atexit(restore_settings);
+}
+
+/* Can gup_test be the device here? */
+static inline const char *gup_test_lacks(void)
+{
+	struct range r = {};
+	struct pin p = {};
+	const char *lacks = NULL;
+
+	if (map_base(&r, MAP_PRIVATE) ||
+	    pin_take(&p, r.mem, r.size, PIN_WRITE))
+		lacks = "no gup_test (CONFIG_GUP_TEST, debugfs)";
+	else if (pin_store(&p, 0, r.size, 1))
+		lacks = "gup_test has no PIN_LONGTERM_TEST_WRITE";
+	pin_drop(&p);
+	range_free(&r);
+	return lacks;
+}
+
+static inline bool kernel_accounts(void)
+{
+	char line[256], c;
+	bool ret = false;
+	FILE *f = fopen("/proc/self/smaps_rollup", "r");
+
+	while (f && fgets(line, sizeof(line), f))
+		ret |= sscanf(line, "Pinned: %*u k%c", &c) == 1;
+	if (f)
+		fclose(f);
+	return ret && kpageflags_fd >= 0;
+}
+
+static inline void pin_memory_init(void)
+{
+	pagesize = getpagesize();
+	thpsize = read_size("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size",
+			    "%lu", 1);
+	hugetlbsize = read_size("/proc/meminfo", "Hugepagesize: %lu kB", 1024);
+	pagemap_fd = open("/proc/self/pagemap", O_RDONLY);
+	kpageflags_fd = open("/proc/kpageflags", O_RDONLY);
+	if (pagemap_fd < 0)
+		ksft_exit_skip("no /proc/self/pagemap (CONFIG_PROC_PAGE_MONITOR)\n");
+	accounting = kernel_accounts();
+	change_settings();
+	gup_lacks = gup_test_lacks();
+	why[0] = '\0';
+}
+
+#endif	/* PIN_MEMORY_H */
