@@ -84,9 +84,9 @@ static void clear_soft_dirty(void)
 
 static size_t count_dirty(const char *mem, size_t nr)
 {
-	off_t at = (uintptr_t)mem / pagesize * sizeof(uint64_t);
+	unsigned long long entry;	/* of 64 bits */
+	off_t at = (uintptr_t)mem / pagesize * sizeof(entry);
 	size_t i, dirty = 0;
-	uint64_t entry;
 
 	for (i = 0; i < nr; i++, at += sizeof(entry)) {
 		if (pread(pagemap_fd, &entry, sizeof(entry), at) !=
@@ -275,7 +275,7 @@ static struct file {
 	{ .name = "ext4", .is = EXT4, .fd = -1, .hole_fd = -1 },
 };
 
-static char dir[] = "/tmp/dio_soft_dirty.XXXXXX";
+static char dir[32];
 
 static char *alloc(size_t size)
 {
@@ -924,7 +924,7 @@ static void run_all(int *plan)
 		if (!plan) {
 			ret = f->is == DISK ? open_disk(f) : open_file(f);
 			if (ret)
-				strcpy(f->why, why);
+				snprintf(f->why, sizeof(f->why), "%s", why);
 		}
 		for (s = scenarios; s < scenarios + ARRAY_SIZE(scenarios); s++)
 			for (k = kinds; k < kinds + ARRAY_SIZE(kinds); k++) {
@@ -989,6 +989,7 @@ int main(int argc, char **argv)
 	if (syscall(__NR_io_setup, 1, &io_ctx) ||
 	    syscall(__NR_io_setup, 32, &ballast_ctx))
 		ksft_exit_skip("needs CONFIG_AIO\n");
+	snprintf(dir, sizeof(dir), "/tmp/dio_soft_dirty.XXXXXX");
 	if (!mkdtemp(dir))
 		ksft_exit_fail_msg("%s: %s\n", dir, strerror(errno));
 
