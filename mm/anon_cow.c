@@ -40,6 +40,7 @@
 #include <linux/hugetlb.h>
 #include <linux/ksm.h>
 #include <linux/mmu_notifier.h>
+#include <linux/page_pin.h>
 #include <linux/pagemap.h>
 #include <linux/rmap.h>
 #include <linux/sched/mm.h>
@@ -318,6 +319,23 @@ static int anon_extra_refs(struct page *head)
 	return count - total_mapcount(head) - (PageSwapCache(head) ? nr : 0);
 }
 
+/*
+ * Are these references of a THP all pins, so that page_pin_any() tells which of
+ * its pages they are of? Nobody adds one that stays: GUP-fast takes back what it
+ * took when it finds that fork had begun.
+ */
+static bool anon_refs_counted(struct page *head, int refs)
+{
+	if (!page_pin_enabled() || !hpage_pincount_available(head))
+		return false;
+	/*
+	 * @refs was read before. Who unpins meanwhile lowers the pins first, so
+	 * they never hide a reference that is not a pin.
+	 */
+	smp_rmb();
+	return refs <= compound_pincount(head);
+}
+
 /* Who cannot lock the page to find out takes it for referenced. */
 static bool anon_maybe_referenced(struct page *head)
 {
@@ -365,11 +383,16 @@ bool __anon_fork_must_copy(struct anon_fork *fork, struct vm_area_struct *vma,
 			return true;
 		fork->locked = true;
 		/* Once it had references, that is good enough for its copies */
-		if (fork->head != head || !fork->referenced)
-			fork->referenced = anon_extra_refs(head) > 0;
+		if (fork->head != head || !fork->referenced) {
+			int refs = anon_extra_refs(head);
+
+			fork->referenced = refs > 0;
+			fork->counted = anon_refs_counted(head, refs);
+		}
 		fork->head = head;
 	}
-	return fork->referenced && anon_mapcount(page) == 1;
+	return fork->referenced && anon_mapcount(page) == 1 &&
+	       (!fork->counted || page_pin_any(page));
 }
 
 /**

@@ -93,6 +93,7 @@ struct anon_fork {
 	struct page *head;
 	bool locked;
 	bool referenced;
+	bool counted;
 };
 
 bool __anon_fork_must_copy(struct anon_fork *fork, struct vm_area_struct *vma,

@@ -26,6 +26,7 @@
 #include <x86intrin.h>
 
 #include "../../mm/gup_test.h"
+#include "pagemap_scan.h"
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 #define PAGE	4096ul
@@ -409,6 +410,58 @@ static uint64_t swapin_then_write_copies(char *mem, unsigned long step)
 	return differ(before, frames(0, mem));
 }
 
+/* The THPs stay, and are mapped by PTEs from now on. */
+static void map_by_ptes(char *mem)
+{
+	unsigned long i;
+
+	for (i = 0; i < SIZE; i += HUGE)
+		if (mprotect(mem + i, PAGE, PROT_READ) ||
+		    mprotect(mem + i, PAGE, PROT_READ | PROT_WRITE))
+			die("mprotect");
+	if (get("/proc/self/smaps_rollup", "AnonHugePages:")) {
+		errno = EBUSY;
+		die("PTE-mapped huge pages");
+	}
+}
+
+/* Write pins, io_uring fixed buffers, on the second base page of each THP */
+static int pin_one_each(char *mem)
+{
+	struct iovec iov[SIZE / HUGE];
+	struct io_uring_params params = { 0 };
+	int ring = syscall(__NR_io_uring_setup, 1, &params);
+	unsigned int i;
+
+	if (ring < 0)
+		die("io_uring_setup");
+	for (i = 0; i < SIZE / HUGE; i++) {
+		iov[i].iov_base = mem + i * HUGE + PAGE;
+		iov[i].iov_len = PAGE;
+	}
+	if (syscall(__NR_io_uring_register, ring, IORING_REGISTER_BUFFERS, iov,
+		    SIZE / HUGE))
+		die("IORING_REGISTER_BUFFERS");
+	return ring;
+}
+
+static void unpin_each(int ring)
+{
+	if (syscall(__NR_io_uring_register, ring, IORING_UNREGISTER_BUFFERS,
+		    NULL, 0))
+		die("IORING_UNREGISTER_BUFFERS");
+	close(ring);
+}
+
+static uint64_t fork_pinned(char *mem, unsigned long step)
+{
+	int ring = pin_one_each(mem);
+	uint64_t spent = do_fork(mem, step);
+
+	unpin_each(ring);
+	return spent;
+}
+
 static uint64_t clear_bits(char *mem, unsigned long step)
 {
 	int fd = open("/proc/self/clear_refs", O_WRONLY);
@@ -425,29 +478,76 @@ static uint64_t clear_bits(char *mem, unsigned long step)
 	return spent;
 }
 
-/* The same with a write pin, an io_uring fixed buffer, on a page of each THP */
+/* The second time, what the first one splits has been split. */
+static uint64_t clear_again(char *mem, unsigned long step)
+{
+	clear_bits(mem, step);
+	return clear_bits(mem, step);
+}
+
 static uint64_t clear_bits_pinned(char *mem, unsigned long step)
 {
-	struct iovec iov[SIZE / HUGE];
-	struct io_uring_params params = { 0 };
-	int ring = syscall(__NR_io_uring_setup, 1, &params);
-	uint64_t spent;
-	unsigned int i;
+	int ring = pin_one_each(mem);
+	uint64_t spent = clear_bits(mem, step);
 
-	if (ring < 0)
-		die("io_uring_setup");
-	for (i = 0; i < SIZE / HUGE; i++) {
-		iov[i].iov_base = mem + i * HUGE + PAGE;
-		iov[i].iov_len = PAGE;
+	unpin_each(ring);
+	return spent;
+}
+
+static uint64_t clear_again_pinned(char *mem, unsigned long step)
+{
+	int ring = pin_one_each(mem);
+	uint64_t spent = clear_again(mem, step);
+
+	unpin_each(ring);
+	return spent;
+}
+
+/* The same by PAGEMAP_SCAN, which reports what was written as well */
+static uint64_t do_scan(char *mem, unsigned long step, int times)
+{
+	static struct page_region found[SIZE / PAGE];
+	int uffd = wp_async(mem, SIZE);
+	uint64_t spent = 0;
+
+	if (uffd < 0)
+		die("userfaultfd");
+	while (times--) {
+		touch(mem, step);
+		start();
+		if (scan_written(mem, SIZE, found, SIZE / PAGE) < 0)
+			die("PAGEMAP_SCAN");
+		spent = stop();
 	}
-	if (syscall(__NR_io_uring_register, ring, IORING_REGISTER_BUFFERS, iov,
-		    SIZE / HUGE))
-		die("IORING_REGISTER_BUFFERS");
-	spent = clear_bits(mem, step);
-	if (syscall(__NR_io_uring_register, ring, IORING_UNREGISTER_BUFFERS,
-		    NULL, 0))
-		die("IORING_UNREGISTER_BUFFERS");
-	close(ring);
+	close(uffd);
+	return spent;
+}
+
+static uint64_t scan(char *mem, unsigned long step)
+{
+	return do_scan(mem, step, 1);
+}
+
+static uint64_t scan_again(char *mem, unsigned long step)
+{
+	return do_scan(mem, step, 2);
+}
+
+static uint64_t scan_pinned(char *mem, unsigned long step)
+{
+	int ring = pin_one_each(mem);
+	uint64_t spent = scan(mem, step);
+
+	unpin_each(ring);
+	return spent;
+}
+
+static uint64_t scan_again_pinned(char *mem, unsigned long step)
+{
+	int ring = pin_one_each(mem);
+	uint64_t spent = scan_again(mem, step);
+
+	unpin_each(ring);
 	return spent;
 }
 
@@ -459,19 +559,19 @@ struct gup {
 };
 
 /* _IOWR('g', nr, ...): gup_test's argument is shorter than gup_benchmark's */
-static uint64_t gup(char *mem, bool pin)
+static uint64_t gup(char *mem, bool fast)
 {
 	struct gup arg = {
 		.addr = (uintptr_t)mem, .size = SIZE, .nr_pages_per_call = 512,
 		.flags = 1,	/* FOLL_WRITE */
 	};
 	int fd = open("/sys/kernel/debug/gup_benchmark", O_RDWR);
-	unsigned int nr = pin ? 3 : 1, size = sizeof(arg);
+	unsigned int nr = fast ? 1 : 2, size = sizeof(arg);
 	uint64_t spent;
 
 	if (fd < 0) {
 		fd = open("/sys/kernel/debug/gup_test", O_RDWR);
-		nr = pin ? 2 : 1;
+		nr = fast ? 1 : 4;
 		size = 80;
 	}
 	if (fd < 0)
@@ -484,50 +584,80 @@ static uint64_t gup(char *mem, bool pin)
 	return spent;
 }
 
+static uint64_t gup_fast_get(char *mem, unsigned long step)
+{
+	(void)step;
+	return gup(mem, true);
+}
+
 static uint64_t gup_get(char *mem, unsigned long step)
 {
 	(void)step;
 	return gup(mem, false);
 }
 
-static uint64_t gup_pin(char *mem, unsigned long step)
-{
-	(void)step;
-	return gup(mem, true);
-}
+enum pin_what { PIN = 1, UNPIN = 2 };
 
-static uint64_t pin_fast(int fd, char *mem, size_t size)
+static uint64_t pin_range(int fd, char *mem, size_t size, int flags, int what)
 {
 	struct pin_longterm_test arg = {
 		.addr = (uintptr_t)mem,
 		.size = size,
-		.flags = PIN_LONGTERM_TEST_FLAG_USE_WRITE |
-			 PIN_LONGTERM_TEST_FLAG_USE_FAST,
+		.flags = PIN_LONGTERM_TEST_FLAG_USE_WRITE | flags,
 	};
-	uint64_t spent;
+	uint64_t spent, total = 0;
 
 	start();
 	if (ioctl(fd, PIN_LONGTERM_TEST_START, &arg))
 		die("PIN_LONGTERM_TEST_START");
 	spent = stop();
+	if (what & PIN)
+		total += spent;
+	start();
 	if (ioctl(fd, PIN_LONGTERM_TEST_STOP))
 		die("PIN_LONGTERM_TEST_STOP");
-	return spent;
+	spent = stop();
+	if (what & UNPIN)
+		total += spent;
+	return total;
 }
 
-/* Without its release, and without what the call itself costs */
-static uint64_t gup_pin_only(char *mem, unsigned long step)
+/* Without what the calls themselves cost */
+static uint64_t pin(char *mem, int flags, int what)
 {
 	int fd = open("/sys/kernel/debug/gup_test", O_RDWR);
 	uint64_t spent;
 
-	(void)step;
 	if (fd < 0)
 		die("gup_test");
-	spent = pin_fast(fd, mem, SIZE);
-	spent -= pin_fast(fd, mem, PAGE);
+	spent = pin_range(fd, mem, SIZE, flags, what);
+	spent -= pin_range(fd, mem, PAGE, flags, what);
 	close(fd);
 	return spent;
+}
+
+static uint64_t gup_fast_pin(char *mem, unsigned long step)
+{
+	(void)step;
+	return pin(mem, PIN_LONGTERM_TEST_FLAG_USE_FAST, PIN);
+}
+
+static uint64_t gup_fast_pin_unpin(char *mem, unsigned long step)
+{
+	(void)step;
+	return pin(mem, PIN_LONGTERM_TEST_FLAG_USE_FAST, PIN | UNPIN);
+}
+
+static uint64_t gup_pin_unpin(char *mem, unsigned long step)
+{
+	(void)step;
+	return pin(mem, 0, PIN | UNPIN);
+}
+
+static uint64_t unpin(char *mem, unsigned long step)
+{
+	(void)step;
+	return pin(mem, 0, UNPIN);
 }
 
 static const struct {
@@ -535,23 +665,41 @@ static const struct {
 	uint64_t (*run)(char *mem, unsigned long step);
 	unsigned long step;	/* size of the pages that it is done on */
 	unsigned long unit;	/* bytes that one of its operations covers */
-	enum { TIME, COUNT, HUGETLB } what;
+	enum { TIME, COUNT, HUGETLB, BY_PTES, SCAN } what;
 } benches[] = {
 	{ "fork",				do_fork,	PAGE, PAGE },
 	{ "fork",				do_fork,	HUGE, HUGE },
+	{ "fork, one pin each",			fork_pinned,	HUGE, HUGE },
 	{ "write fault that reuses",		write_reuse,	PAGE, PAGE },
 	{ "write fault that reuses",		write_reuse,	HUGE, HUGE },
 	{ "write fault that copies",		write_copy,	PAGE, PAGE },
 	{ "write fault that copies",		write_copy,	HUGE, HUGE },
 	{ "clear_refs",				clear_bits,	PAGE, PAGE },
 	{ "clear_refs",				clear_bits,	HUGE, HUGE },
+	{ "clear_refs",				clear_bits,	HUGE, HUGE, BY_PTES },
 	{ "clear_refs, one pin each",		clear_bits_pinned, HUGE, HUGE },
-	{ "GUP-fast get and release",		gup_get,	PAGE, PAGE },
-	{ "GUP-fast get and release",		gup_get,	HUGE, PAGE },
-	{ "GUP-fast pin and release",		gup_pin,	PAGE, PAGE },
-	{ "GUP-fast pin and release",		gup_pin,	HUGE, PAGE },
-	{ "GUP-fast pin",			gup_pin_only,	PAGE, PAGE },
-	{ "GUP-fast pin",			gup_pin_only,	HUGE, PAGE },
+	{ "clear_refs again",			clear_again,	HUGE, HUGE, BY_PTES },
+	{ "clear_refs again, one pin each",	clear_again_pinned, HUGE, HUGE },
+	{ "PAGEMAP_SCAN",			scan,		PAGE, PAGE, SCAN },
+	{ "PAGEMAP_SCAN",			scan,		HUGE, HUGE, SCAN },
+	{ "PAGEMAP_SCAN, one pin each",		scan_pinned,	HUGE, HUGE, SCAN },
+	{ "PAGEMAP_SCAN again",			scan_again,	HUGE, HUGE, SCAN },
+	{ "PAGEMAP_SCAN again, one pin each",	scan_again_pinned, HUGE, HUGE, SCAN },
+	{ "GUP-fast get and release",		gup_fast_get,	PAGE, PAGE },
+	{ "GUP-fast get and release",		gup_fast_get,	HUGE, PAGE },
+	{ "GUP get and release",		gup_get,	PAGE, PAGE },
+	{ "GUP get and release",		gup_get,	HUGE, PAGE },
+	{ "GUP-fast pin",			gup_fast_pin,	PAGE, PAGE },
+	{ "GUP-fast pin",			gup_fast_pin,	HUGE, PAGE },
+	{ "GUP-fast pin and unpin",		gup_fast_pin_unpin, PAGE, PAGE },
+	{ "GUP-fast pin and unpin",		gup_fast_pin_unpin, HUGE, HUGE },
+	{ "GUP-fast pin and unpin",		gup_fast_pin_unpin, HUGE, HUGE, HUGETLB },
+	{ "GUP pin and unpin",			gup_pin_unpin,	PAGE, PAGE },
+	{ "GUP pin and unpin",			gup_pin_unpin,	HUGE, HUGE },
+	{ "GUP pin and unpin",			gup_pin_unpin,	HUGE, HUGE, HUGETLB },
+	{ "unpin",				unpin,		PAGE, PAGE },
+	{ "unpin",				unpin,		HUGE, HUGE },
+	{ "unpin",				unpin,		HUGE, HUGE, HUGETLB },
 	{ "read fault",				read_fault,	PAGE, PAGE },
 	{ "read fault",				read_fault,	HUGE, HUGE },
 	{ "munmap",				unmap,		PAGE, PAGE },
@@ -574,6 +722,7 @@ static const struct {
 int main(void)
 {
 	struct sched_param param = { .sched_priority = 1 };
+	bool can_scan = have_scan();
 	unsigned int i, r;
 
 	/*
@@ -590,15 +739,21 @@ int main(void)
 	for (i = 0; i < ARRAY_SIZE(benches); i++) {
 		bool hugetlb = benches[i].what == HUGETLB;
 		bool most = benches[i].what == COUNT;
+		bool by_ptes = benches[i].what == BY_PTES;
 		uint64_t best = 0;
 
+		if (benches[i].what == SCAN && !can_scan)
+			continue;
 		if (hugetlb)
 			set("/proc/sys/vm/nr_hugepages", "32");
 		for (r = 0; r < ROUNDS; r++) {
 			char *mem = hugetlb ? map_hugetlb() :
 					      map(benches[i].step);
-			uint64_t spent = benches[i].run(mem, benches[i].step);
+			uint64_t spent;
 
+			if (by_ptes)
+				map_by_ptes(mem);
+			spent = benches[i].run(mem, benches[i].step);
 			/* Of a count the worst counts. */
 			if (!r || (most ? spent > best : spent < best))
 				best = spent;
@@ -609,7 +764,8 @@ int main(void)
 		printf("%s, %s\t%.2f\n", benches[i].name,
 		       benches[i].step == PAGE ? "base pages" :
 		       benches[i].unit == PAGE ? "THP, a page" :
-		       hugetlb ? "hugetlb, each" : "THP, each",
+		       hugetlb ? "hugetlb, each" :
+		       by_ptes ? "PTE-mapped THP, each" : "THP, each",
 		       (double)best / (SIZE / benches[i].unit));
 	}
 	return 0;

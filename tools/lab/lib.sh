@@ -52,11 +52,13 @@ need_variant()
 	esac
 }
 
-# selftests BASE: the lines of tools/lab/selftests for that base, without BASES;
-# all of exit: as one line, "exit"
+# selftests BASE VARIANT: the lines of tools/lab/selftests that run there, without
+# BASES; all of exit: as one line, "exit"
 selftests()
 {
-	of_base "$1" "$lab/selftests" | awk '!/^exit:/ { print; next } !seen++ { print "exit" }'
+	of_base "$1" "$lab/selftests" | awk -v variant="$2" '
+		/^exit:/ { if (!seen++) print "exit"; next }
+		variant != "stock" || $1 !~ /(^|,)page_pin=/'
 }
 
 # of_base BASE FILE: the lines of a list that begin with "all" or name the base
