@@ -852,17 +852,21 @@ static int map_memfd_thp(struct range *r, int flags)
 	ret = map_memfd(r, 0, thpsize, MADV_HUGEPAGE);
 	if (!ret && !pmd_mapped(r->mem, r->size))
 		return because(SKIP, "got no PMD-mapped THP");
+	r->large = true;
 	r->thp = true;
 	return ret;
 }
 
 static int map_memfd_hugetlb(struct range *r, int flags)
 {
+	int ret;
+
 	(void)flags;
 	if (!hugetlbsize)
 		return because(SKIP, "no hugetlb");
+	ret = map_memfd(r, MFD_HUGETLB, hugetlbsize, 0);
 	r->unit = hugetlbsize;
-	return map_memfd(r, MFD_HUGETLB, hugetlbsize, 0);
+	return ret;
 }
 
 static int udmabuf(struct range *r)
