@@ -30,7 +30,7 @@
 #define EACH	(PAGES / 100)	/* 1 % */
 #define ROUNDS	3
 
-#define SOFT_DIRTY	(1ull << 55)
+#define SOFT_DIRTY	0x80000000000000ull
 #define THP		"/sys/kernel/mm/transparent_hugepage/"
 
 static void die(const char *what)

@@ -18,16 +18,16 @@
 #include <unistd.h>
 
 #ifndef UFFD_FEATURE_WP_UNPOPULATED
-#define UFFD_FEATURE_WP_UNPOPULATED	(1 << 13)
+#define UFFD_FEATURE_WP_UNPOPULATED	0x2000
 #endif
 #ifndef UFFD_FEATURE_WP_ASYNC
-#define UFFD_FEATURE_WP_ASYNC		(1 << 15)
+#define UFFD_FEATURE_WP_ASYNC		0x8000
 #endif
 
 #ifndef PAGEMAP_SCAN
-#define PAGE_IS_WRITTEN		(1 << 1)
-#define PM_SCAN_WP_MATCHING	(1 << 0)
-#define PM_SCAN_CHECK_WPASYNC	(1 << 1)
+#define PAGE_IS_WRITTEN		2
+#define PM_SCAN_WP_MATCHING	1
+#define PM_SCAN_CHECK_WPASYNC	2
 
 struct page_region {
 	uint64_t start, end, categories;
