@@ -39,19 +39,11 @@ static const struct tracker *tracker;
 static bool exact;			/* a report of too much is a failure */
 static char excess[sizeof(why)];	/* the first such report of the case */
 
-static inline void too_much(const char *fmt, ...)
-	__attribute__((format(printf, 1, 2)));
-
-static inline void too_much(const char *fmt, ...)
-{
-	va_list args;
-
-	if (excess[0])
-		return;
-	va_start(args, fmt);
-	vsnprintf(excess, sizeof(excess), fmt, args);
-	va_end(args);
-}
+#define too_much(fmt, ...) \
+	do { \
+		if (!excess[0]) \
+			snprintf(excess, sizeof(excess), fmt, ##__VA_ARGS__); \
+	} while (0)
 
 /* What a case that reported too much, but lost nothing, comes to. */
 static inline int judge(int ret)
@@ -624,7 +616,14 @@ static inline int exact_mprotect(struct range *r)
 	return ret ? ret : tracked(r, "cleaned when unpinned");
 }
 
-/* The kernel's three objections of January 2021 to leaving pinned pages dirty. */
+/* The three objections of January 2021 to leaving pinned pages dirty. */
+
+#define OBJECTION_1 "objection 1: a reference is not a pin"
+#define OBJECTION_1B "objection 1: 1100 references are not a pin"
+#define OBJECTION_2 \
+	"objection 2: one pinned page of a THP does not keep 511 dirty nor stop their tracking"
+#define OBJECTION_3 \
+	"objection 3: a read-only pin does not stop the tracking of CPU writes"
 
 /*
  * Objection 1: a raised reference count looks like a pin. What CRIU's pre-dump
@@ -989,8 +988,8 @@ static inline uint32_t single_read(struct range *r, size_t page)
 }
 
 /* One round, of which lost is how many of the written pages no report has. */
-static inline int single_round(struct single_race *race, int round, size_t *written,
-			size_t *lost)
+static inline int single_round(struct single_race *race, int round,
+			       size_t *written, size_t *lost)
 {
 	size_t i, j, nr = range_nr(race->r), more = 0;
 	size_t per_unit = race->r->unit / pagesize;

@@ -438,13 +438,13 @@ static int pin_then_discard(struct range *r)
 		ret = lacking("MADV_DONTNEED");
 	/* Before it is mapped there is nothing to report. */
 	for (i = 0; i < r->size; i += pagesize)
-		*(volatile char *)(r->mem + i);
+		__atomic_load_n(r->mem + i, __ATOMIC_RELAXED);
 	if (!ret)
 		ret = clean(r, "cleaned");
 	if (!ret && madvise(r->mem, r->size, MADV_DONTNEED))
 		ret = lacking("MADV_DONTNEED");
 	for (i = 0; i < r->size; i += pagesize)
-		*(volatile char *)(r->mem + i);
+		__atomic_load_n(r->mem + i, __ATOMIC_RELAXED);
 	if (!ret)
 		ret = device_write(r, &p, 0, 1);
 	if (!ret)
@@ -475,7 +475,7 @@ static int pin_then_pageout(struct range *r)
 }
 
 /* Has khugepaged, or madvise(), map the range by a PMD again. */
-static int collapse(struct range *r)
+static int collapse_range(struct range *r)
 {
 	static const char sleep[] =
 		"/sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs";
@@ -516,7 +516,7 @@ static int unpin_collapse(struct range *r)
 	if (!ret)
 		ret = tracked(r, "cleaned when unpinned");
 	if (!ret)
-		ret = collapse(r);
+		ret = collapse_range(r);
 	if (ret)
 		return ret;
 	/* Of a PMD that is new, all is reported. */
@@ -869,7 +869,7 @@ static int map_memfd_hugetlb(struct range *r, int flags)
 	return ret;
 }
 
-static int udmabuf(struct range *r)
+static int give_to_udmabuf(struct range *r)
 {
 	/* Folios as a whole. */
 	bool part = r->unit == pagesize && !r->thp;
@@ -976,13 +976,10 @@ static const struct scenario {
 	{ "read-only pin", readonly_pin, GUP },
 	{ "write pin dropped", pin_dropped, GUP },
 
-	{ "objection 1: a reference is not a pin", objection_1_pipes, TRACKED },
-	{ "objection 1: 1100 references are not a pin", objection_1_count,
-	  TRACKED },
-	{ "objection 2: one pinned page of a THP does not keep 511 dirty nor stop their tracking",
-	  objection_2, TRACKED | HUGE },
-	{ "objection 3: a read-only pin does not stop the tracking of CPU writes",
-	  objection_3, TRACKED },
+	{ OBJECTION_1, objection_1_pipes, TRACKED },
+	{ OBJECTION_1B, objection_1_count, TRACKED },
+	{ OBJECTION_2, objection_2, TRACKED | HUGE },
+	{ OBJECTION_3, objection_3, TRACKED },
 
 	{ "exact: no pin", exact_no_pin, TRACKED },
 	{ "exact: one page", exact_one_page, TRACKED },
@@ -1013,7 +1010,7 @@ static const struct scenario {
 	{ "smaps and kpageflags count pins", smaps_counts, GUP },
 	{ "process_vm_readv and process_vm_writev", vm_readv_writev, TRACKED },
 	{ "O_DIRECT read in flight", direct_read, TRACKED },
-	{ "udmabuf", udmabuf, MEMFD },
+	{ "udmabuf", give_to_udmabuf, MEMFD },
 
 	{ "GUP-fast racing clear_refs", race_gup_fast, RACE },
 	{ "GUP-fast of single pages racing clear_refs", race_single_pages,
@@ -1083,7 +1080,7 @@ int main(int argc, char **argv)
 			only = optarg;
 			break;
 		default:
-			fprintf(stderr, "usage: %s [-e] [-d slow disk] [-k part of a case's name]\n",
+			fprintf(stderr, "usage: %s [-e] [-d slow disk] [-k part of a name]\n",
 				argv[0]);
 			return KSFT_FAIL;
 		}
