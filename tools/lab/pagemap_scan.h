@@ -18,16 +18,16 @@
 #include <unistd.h>
 
 #ifndef UFFD_FEATURE_WP_UNPOPULATED
-#define UFFD_FEATURE_WP_UNPOPULATED	(1 << 13)
+#define UFFD_FEATURE_WP_UNPOPULATED	0x2000
 #endif
 #ifndef UFFD_FEATURE_WP_ASYNC
-#define UFFD_FEATURE_WP_ASYNC		(1 << 15)
+#define UFFD_FEATURE_WP_ASYNC		0x8000
 #endif
 
 #ifndef PAGEMAP_SCAN
-#define PAGE_IS_WRITTEN		(1 << 1)
-#define PM_SCAN_WP_MATCHING	(1 << 0)
-#define PM_SCAN_CHECK_WPASYNC	(1 << 1)
+#define PAGE_IS_WRITTEN		2
+#define PM_SCAN_WP_MATCHING	1
+#define PM_SCAN_CHECK_WPASYNC	2
 
 struct page_region {
 	uint64_t start, end, categories;
@@ -43,8 +43,8 @@ struct pm_scan_arg {
 #endif
 
 /*
- * The regions of @mem that were written since it was last asked, at most @max:
- * their number, or -1
+ * The regions of @mem that were written since it was last asked, fewer than
+ * @max: their number, or -1
  */
 static inline long scan_written(char *mem, size_t size,
 				struct page_region *found, size_t max)
@@ -66,7 +66,8 @@ static inline long scan_written(char *mem, size_t size,
 		return -1;
 	n = ioctl(fd, PAGEMAP_SCAN, &arg);
 	close(fd);
-	if (n >= 0 && arg.walk_end != arg.end) {
+	/* walk_end tells nothing: it may be where a part of the walk ended. */
+	if (n == (long)max) {
 		errno = ENOSPC;
 		return -1;
 	}
