@@ -195,6 +195,7 @@ struct range {
 	int flags;			/* MAP_SHARED ... */
 	int file;			/* what is mapped; 0: anonymous */
 	size_t unit;			/* what one page table entry maps at least */
+	bool large;			/* of THPs */
 	bool thp;			/* was mapped by a PMD to begin with */
 	struct page_state *pages;
 	char serial;			/* of the last write */
@@ -244,6 +245,7 @@ static inline int map_range(struct range *r, size_t size, size_t align,
 	r->size = size;
 	r->flags = flags;
 	r->unit = pagesize;
+	r->large = false;
 	r->thp = false;
 	return 0;
 }
@@ -273,6 +275,7 @@ static inline int map_thp(struct range *r, int flags)
 	touch(r->mem, r->size, 1);
 	if (!pmd_mapped(r->mem, r->size))
 		return because(SKIP, "got no PMD-mapped THP");
+	r->large = true;
 	r->thp = true;
 	return 0;
 }

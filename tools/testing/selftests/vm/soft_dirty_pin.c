@@ -427,6 +427,32 @@ static int pin_then_split(struct range *r)
 	return ret ? ret : tracked(r, "cleaned when unpinned");
 }
 
+/* What is mapped anew is what the device writes. */
+static int pin_then_discard(struct range *r)
+{
+	size_t page = range_nr(r) / 2, i;
+	struct pin p = {};
+	int ret = take(r, &p, page, 1, PIN_WRITE);
+
+	if (!ret && madvise(r->mem, r->size, MADV_DONTNEED))
+		ret = lacking("MADV_DONTNEED");
+	/* Before it is mapped there is nothing to report. */
+	for (i = 0; i < r->size; i += pagesize)
+		*(volatile char *)(r->mem + i);
+	if (!ret)
+		ret = clean(r, "cleaned");
+	if (!ret && madvise(r->mem, r->size, MADV_DONTNEED))
+		ret = lacking("MADV_DONTNEED");
+	for (i = 0; i < r->size; i += pagesize)
+		*(volatile char *)(r->mem + i);
+	if (!ret)
+		ret = device_write(r, &p, 0, 1);
+	if (!ret)
+		ret = check(r, "the device wrote");
+	drop(r, &p);
+	return ret ? ret : tracked(r, "cleaned when unpinned");
+}
+
 /* Reclaim leaves alone what is pinned, or at least what is known of it. */
 static int pin_then_pageout(struct range *r)
 {
@@ -481,7 +507,7 @@ static int unpin_collapse(struct range *r)
 	/* While it is pinned that must fail, or lose nothing. */
 	if (!ret && !madvise(r->mem, r->size, MADV_COLLAPSE))
 		for (i = 0; i < nr; i++)
-			model_write(r, i, false);
+			r->pages[i].may = true;
 	if (!ret)
 		ret = device_write(r, &p, 0, 1);
 	if (!ret)
@@ -826,17 +852,21 @@ static int map_memfd_thp(struct range *r, int flags)
 	ret = map_memfd(r, 0, thpsize, MADV_HUGEPAGE);
 	if (!ret && !pmd_mapped(r->mem, r->size))
 		return because(SKIP, "got no PMD-mapped THP");
+	r->large = true;
 	r->thp = true;
 	return ret;
 }
 
 static int map_memfd_hugetlb(struct range *r, int flags)
 {
+	int ret;
+
 	(void)flags;
 	if (!hugetlbsize)
 		return because(SKIP, "no hugetlb");
+	ret = map_memfd(r, MFD_HUGETLB, hugetlbsize, 0);
 	r->unit = hugetlbsize;
-	return map_memfd(r, MFD_HUGETLB, hugetlbsize, 0);
+	return ret;
 }
 
 static int udmabuf(struct range *r)
@@ -896,6 +926,7 @@ static int udmabuf(struct range *r)
 #define PRIVATE		8
 #define HUGE		16	/* can be mapped by a PMD, or was */
 #define MEMFD		32	/* for udmabuf, and only for that */
+#define SHARED		128
 #define GUP		64	/* what pins has no eye for a mapping's folios */
 
 static const struct kind {
@@ -911,8 +942,9 @@ static const struct kind {
 	{ "PTE-mapped THP", map_pte_thp, MAP_PRIVATE,
 	  TRACKED | RACE | PRIVATE | HUGE | GUP },
 	{ "shared memory", map_base, MAP_SHARED,
-	  TRACKED | RACE | RACE_MIG | GUP },
-	{ "shared THP", map_thp, MAP_SHARED, TRACKED | RACE | HUGE | GUP },
+	  TRACKED | RACE | RACE_MIG | SHARED | GUP },
+	{ "shared THP", map_thp, MAP_SHARED,
+	  TRACKED | RACE | HUGE | SHARED | GUP },
 	{ "mremap'ed base pages", map_moved_base, MAP_PRIVATE,
 	  TRACKED | PRIVATE | GUP },
 	{ "mremap'ed THP", map_moved_thp, MAP_PRIVATE,
@@ -970,6 +1002,8 @@ static const struct scenario {
 	{ "exact: mprotect to read-only", exact_mprotect, TRACKED },
 	{ "exact: PMD split", pin_then_split, TRACKED },
 	{ "exact: pageout", pin_then_pageout, TRACKED },
+	{ "exact: unmapped and mapped again", pin_then_discard,
+	  TRACKED | SHARED },
 	{ "exact: random steps", random_steps, TRACKED },
 	{ "exact: unpinned, collapsed", unpin_collapse, TRACKED | HUGE },
 	{ "exact: fork, write pin of one page", fork_write_pin,
