@@ -52,13 +52,14 @@ static __always_inline u32 page_pin_word_change(u32 word, bool add, u32 write)
 static __always_inline u32 page_pin_change_one(atomic_t *word, u32 guess,
 					       bool add, u32 write)
 {
-	int old = guess;
+	int old = guess, new;
+	bool done;
 
-	while (!(add ? atomic_try_cmpxchg_relaxed(word, &old,
-				page_pin_word_change(old, add, write)) :
-		       atomic_try_cmpxchg_release(word, &old,
-				page_pin_word_change(old, add, write))))
-		;
+	do {
+		new = page_pin_word_change(old, add, write);
+		done = add ? atomic_try_cmpxchg_relaxed(word, &old, new) :
+			     atomic_try_cmpxchg_release(word, &old, new);
+	} while (!done);
 	return old;
 }
 
