@@ -487,7 +487,7 @@ static int collapse_range(struct range *r)
 		return because(SKIP, "no MADV_COLLAPSE");
 	if (!write_file(sleep, "10"))
 		return because(SKIP, "no khugepaged");
-	for (i = 0; i < 2000 && !pmd_mapped(r->mem, r->size); i++)
+	for (i = 0; i < 500 && !pmd_mapped(r->mem, r->size); i++)
 		usleep(10000);
 	write_file(sleep, "100000000");
 	if (!pmd_mapped(r->mem, r->size))
