@@ -87,14 +87,108 @@ struct page_ext_operations page_pin_ops = {
 #endif
 
 /* How many of @nr pages from @pfn on have their words in the table of @pfn. */
-static unsigned long page_pin_span(unsigned long pfn, unsigned long nr)
+static __always_inline unsigned long page_pin_span(unsigned long pfn,
+						   unsigned long nr)
 {
 	return min(nr, PAGE_PIN_TABLE - (pfn & (PAGE_PIN_TABLE - 1)));
 }
 
-static atomic_t *page_pin_word(struct page_ext *ext)
+static noinline bool page_pin_look_up(struct page_pin_cursor *at,
+				      unsigned long pfn)
 {
-	return (void *)ext + page_pin_ops.offset;
+	__page_pin_cursor_put(at);
+	at->ext = page_ext_get(pfn_to_page(pfn));
+	if (!at->ext)
+		return false;
+	at->table = pfn / PAGE_PIN_TABLE;
+	/* Where the word of page frame 0 would be. */
+	at->words = (void *)at->ext + page_pin_ops.offset - pfn * page_ext_size;
+	return true;
+}
+
+/* The word of a base page; NULL if it has none. */
+static __always_inline void *page_pin_word(struct page_pin_cursor *at,
+					   unsigned long pfn)
+{
+	if (unlikely(pfn / PAGE_PIN_TABLE != at->table) &&
+	    !page_pin_look_up(at, pfn))
+		return NULL;
+	return at->words + pfn * page_ext_size;
+}
+
+/**
+ * __page_pin_cursor_put() - end the use of a cursor
+ * @at: PAGE_PIN_CURSOR_INIT, and passed to __page_pin_add_at() maybe
+ */
+void __page_pin_cursor_put(struct page_pin_cursor *at)
+{
+	if (at->ext)
+		page_ext_put(at->ext);
+	at->ext = NULL;
+	at->table = ~0UL;
+}
+
+/* Raises or lowers the words of @nr base pages by a pin each. */
+static noinline void page_pin_change(struct page_pin_cursor *at,
+				     unsigned long pfn, unsigned long nr,
+				     bool add, u32 write)
+{
+	unsigned long span, missing;
+	void *word;
+
+	/* All processes share it, nobody writes it, and not all GUP pins it. */
+	if (is_zero_pfn(pfn))
+		return;
+
+	for (; nr; pfn += span, nr -= span) {
+		span = page_pin_span(pfn, nr);
+		word = page_pin_word(at, pfn);
+		if (!word)
+			continue;
+		/* Two loops, each with one of the two known. */
+		missing = add ? page_pin_change_range(word, page_ext_size, span, true, write) :
+				page_pin_change_range(word, page_ext_size, span, false, 0);
+		/* Nobody pinned them, or another base page than is unpinned. */
+		if (unlikely(missing))
+			pr_warn_ratelimited("from pfn %lx on, %lu pins dropped that nobody took\n",
+					    pfn, missing);
+	}
+}
+
+/* The word of one base page; 0 if it has none. */
+static __always_inline u32 page_pin_read(const struct page *page)
+{
+	struct page_ext *ext = page_ext_get(page);
+	u32 word;
+
+	if (!ext)
+		return 0;
+	word = atomic_read((void *)ext + page_pin_ops.offset);
+	page_ext_put(ext);
+	return word;
+}
+
+/* As page_pin_change(), without a cursor. One page, the usual number, is quick. */
+static __always_inline void page_pin_change_once(struct page *page,
+						 unsigned long nr, bool add,
+						 u32 write)
+{
+	struct page_pin_cursor at = PAGE_PIN_CURSOR_INIT;
+	struct page_ext *ext;
+	bool done;
+
+	if (nr == 1 && !is_zero_pfn(page_to_pfn(page))) {
+		ext = page_ext_get(page);
+		if (!ext)
+			return;
+		done = page_pin_change_lone((void *)ext + page_pin_ops.offset,
+					    add, write);
+		page_ext_put(ext);
+		if (done)
+			return;
+	}
+	page_pin_change(&at, page_to_pfn(page), nr, add, write);
+	__page_pin_cursor_put(&at);
 }
 
 /**
@@ -110,31 +204,27 @@ static atomic_t *page_pin_word(struct page_ext *ext)
  */
 void __page_pin_add(struct page *page, unsigned long nr, bool write)
 {
-	unsigned long pfn = page_to_pfn(page), span;
-	struct page_ext *ext;
-
-	/* All processes share it, nobody writes it, and not all GUP pins it. */
-	if (is_zero_pfn(pfn))
-		return;
-
-	for (; nr; pfn += span, nr -= span) {
-		span = page_pin_span(pfn, nr);
-		ext = page_ext_get(pfn_to_page(pfn));
-		if (!ext)
-			continue;
-		page_pin_change_range(page_pin_word(ext), page_ext_size, span,
-				      true, write ? PAGE_PIN_WRITE : 0);
-		page_ext_put(ext);
-	}
+	page_pin_change_once(page, nr, true, write ? PAGE_PIN_WRITE : 0);
 }
 
-/* Somebody unpins what nobody pinned, or another base page than was pinned. */
-static void page_pin_missing(unsigned long pfn, unsigned long missing)
+/**
+ * __page_pin_add_next() - count a pin of one of a series of base pages
+ * @at: PAGE_PIN_CURSOR_INIT, then what the call for the page before left
+ * @page: the base page
+ * @write: the pin is for write
+ *
+ * As __page_pin_add(), but what the words of base pages near one another have in
+ * common is looked up once. The caller does not sleep before it calls
+ * page_pin_cursor_put().
+ */
+void __page_pin_add_next(struct page_pin_cursor *at, struct page *page, bool write)
 {
-	/* __page_pin_add() leaves it out. */
-	if (!is_zero_pfn(pfn))
-		pr_warn_ratelimited("from pfn %lx on, %lu pins dropped that nobody took\n",
-				    pfn, missing);
+	unsigned long pfn = page_to_pfn(page);
+	u32 bit = write ? PAGE_PIN_WRITE : 0;
+
+	if (unlikely(pfn / PAGE_PIN_TABLE != at->table) || is_zero_pfn(pfn) ||
+	    !page_pin_change_lone(at->words + pfn * page_ext_size, true, bit))
+		page_pin_change(at, pfn, 1, true, bit);
 }
 
 /**
@@ -149,31 +239,25 @@ static void page_pin_missing(unsigned long pfn, unsigned long missing)
  */
 void __page_pin_sub(struct page *page, unsigned long nr)
 {
-	unsigned long pfn = page_to_pfn(page), span, missing;
-	struct page_ext *ext;
-
-	for (; nr; pfn += span, nr -= span) {
-		span = page_pin_span(pfn, nr);
-		ext = page_ext_get(pfn_to_page(pfn));
-		if (!ext)
-			continue;
-		missing = page_pin_change_range(page_pin_word(ext),
-						page_ext_size, span, false, 0);
-		page_ext_put(ext);
-		if (unlikely(missing))
-			page_pin_missing(pfn, missing);
-	}
+	page_pin_change_once(page, nr, false, 0);
 }
 
-/* How many of @pages are consecutive base pages, in one table. */
-static unsigned long page_pin_run(struct page **pages, unsigned long nr)
+/* How many of @pages, not more than @most, are neighbours. Four at a time. */
+static __always_inline unsigned long page_pin_run(struct page **pages,
+						  unsigned long most)
 {
-	unsigned long i = 1;
+	struct page *first = *pages;
+	unsigned long run = 1;
 
-	nr = page_pin_span(page_to_pfn(*pages), nr);
-	while (i < nr && pages[i] == pages[0] + i)
-		i++;
-	return i;
+	for (; run + 4 <= most; run += 4)
+		if (pages[run] != first + run ||
+		    pages[run + 1] != first + run + 1 ||
+		    pages[run + 2] != first + run + 2 ||
+		    pages[run + 3] != first + run + 3)
+			break;
+	while (run < most && pages[run] == first + run)
+		run++;
+	return run;
 }
 
 /**
@@ -181,38 +265,25 @@ static unsigned long page_pin_run(struct page **pages, unsigned long nr)
  * @pages: the base pages, in any order; NULL is skipped
  * @nr: how many
  *
- * As __page_pin_sub(), for arrays: it looks up once what the words of a series
- * of pages have in common.
+ * As __page_pin_sub(), for arrays.
  */
 void __page_pin_sub_pages(struct page **pages, unsigned long nr)
 {
-	unsigned long pfn, run, missing, table = 0;
-	struct page_ext *ext = NULL;
-	void *words = NULL;
+	struct page_pin_cursor at = PAGE_PIN_CURSOR_INIT;
+	unsigned long pfn, run;
 
 	for (; nr; pages += run, nr -= run) {
 		run = 1;
 		if (!*pages)
 			continue;
 		pfn = page_to_pfn(*pages);
-		run = page_pin_run(pages, nr);
-		if (!ext || pfn / PAGE_PIN_TABLE != table) {
-			if (ext)
-				page_ext_put(ext);
-			ext = page_ext_get(*pages);
-			if (!ext)
-				continue;
-			table = pfn / PAGE_PIN_TABLE;
-			/* Where the word of page frame 0 would be. */
-			words = (void *)page_pin_word(ext) - pfn * page_ext_size;
-		}
-		missing = page_pin_change_range(words + pfn * page_ext_size,
-						page_ext_size, run, false, 0);
-		if (unlikely(missing))
-			page_pin_missing(pfn, missing);
+		/* In the memory map of one section, neighbours are neighbours. */
+		run = page_pin_run(pages, page_pin_span(pfn, nr));
+		if (run > 1 || pfn / PAGE_PIN_TABLE != at.table || is_zero_pfn(pfn) ||
+		    !page_pin_change_lone(at.words + pfn * page_ext_size, false, 0))
+			page_pin_change(&at, pfn, run, false, 0);
 	}
-	if (ext)
-		page_ext_put(ext);
+	__page_pin_cursor_put(&at);
 }
 
 /**
@@ -224,12 +295,12 @@ void __page_pin_sub_pages(struct page **pages, unsigned long nr)
  */
 void __page_pin_unnamed(struct page *head)
 {
-	struct page_ext *ext = page_ext_get(head);
+	struct page_pin_cursor at = PAGE_PIN_CURSOR_INIT;
+	atomic_t *word = page_pin_word(&at, page_to_pfn(head));
 
-	if (!ext)
-		return;
-	atomic_or(PAGE_PIN_UNNAMED, page_pin_word(ext));
-	page_ext_put(ext);
+	if (word)
+		atomic_or(PAGE_PIN_UNNAMED, word);
+	__page_pin_cursor_put(&at);
 }
 
 /**
@@ -241,32 +312,48 @@ void __page_pin_unnamed(struct page *head)
  */
 void __page_pin_check_free(struct page *page, unsigned int order)
 {
-	unsigned long pfn = page_to_pfn(page), end = pfn + (1UL << order);
+	unsigned long pfn = page_to_pfn(page), nr = 1UL << order, span;
+	struct page_pin_cursor at = PAGE_PIN_CURSOR_INIT;
 	static DEFINE_RATELIMIT_STATE(limit, 5 * HZ, 1);
-	bool unnamed = false, pinned = false;
-	unsigned long span;
-	struct page_ext *ext;
+	u32 words = 0;
 	void *word;
 
-	for (; pfn < end; pfn += span) {
-		span = page_pin_span(pfn, end - pfn);
-		ext = page_ext_get(pfn_to_page(pfn));
-		if (!ext)
-			continue;
-		word = page_pin_word(ext);
-		for (; span; span--, pfn++, word += page_ext_size) {
-			u32 old = atomic_read(word);
-
-			if (likely(!old))
-				continue;
-			atomic_set(word, 0);
-			unnamed |= old & PAGE_PIN_UNNAMED;
-			pinned |= old & PAGE_PIN_COUNT;
-		}
-		page_ext_put(ext);
+	if (!order && !page_pin_read(page))
+		return;
+	for (; nr; pfn += span, nr -= span) {
+		span = page_pin_span(pfn, nr);
+		word = page_pin_word(&at, pfn);
+		if (word)
+			words |= page_pin_forget_range(word, page_ext_size, span);
 	}
-	if (unlikely(pinned) && !unnamed && __ratelimit(&limit))
+	__page_pin_cursor_put(&at);
+	if (unlikely(words & PAGE_PIN_COUNT) && !(words & PAGE_PIN_UNNAMED) &&
+	    __ratelimit(&limit))
 		dump_page(page, "page_pin: freed with a pin");
+}
+
+/*
+ * Which of at most BITS_PER_LONG base pages have one of @bits in their words;
+ * @unknown: or have no word.
+ */
+static unsigned long page_pin_mask(const struct page *page, unsigned long nr,
+				   u32 bits, bool unknown)
+{
+	unsigned long pfn = page_to_pfn(page), done = 0, mask = 0, part, span;
+	struct page_pin_cursor at = PAGE_PIN_CURSOR_INIT;
+	void *word;
+
+	for (; done < nr; done += span) {
+		span = page_pin_span(pfn + done, nr - done);
+		word = page_pin_word(&at, pfn + done);
+		if (word)
+			part = page_pin_mask_range(word, page_ext_size, span, bits);
+		else
+			part = unknown ? GENMASK(span - 1, 0) : 0;
+		mask |= part << done;
+	}
+	__page_pin_cursor_put(&at);
+	return mask;
 }
 
 /**
@@ -279,14 +366,20 @@ void __page_pin_check_free(struct page *page, unsigned int order)
  */
 bool __page_pin_any(const struct page *page)
 {
-	struct page_ext *ext = page_ext_get(page);
-	bool any;
+	return page_pin_mask(page, 1, PAGE_PIN_COUNT, true);
+}
 
-	if (!ext)
-		return true;
-	any = atomic_read_acquire(page_pin_word(ext)) & PAGE_PIN_COUNT;
-	page_ext_put(ext);
-	return any;
+/**
+ * __page_pin_written_mask() - which of some base pages may be written by who pinned them?
+ * @page: the first base page
+ * @nr: how many base pages, at most BITS_PER_LONG
+ *
+ * Return: bit i for base page i; those whose pins nobody counts are among them.
+ * Context: as __page_pin_any().
+ */
+unsigned long __page_pin_written_mask(const struct page *page, unsigned long nr)
+{
+	return page_pin_mask(page, nr, PAGE_PIN_WRITE, true);
 }
 
 /**
@@ -300,30 +393,16 @@ bool __page_pin_any(const struct page *page)
  */
 enum page_pin_part __page_pin_written(const struct page *page, unsigned long nr)
 {
-	unsigned long pfn = page_to_pfn(page), end = pfn + nr, span;
-	bool yes = false, no = false;
-	struct page_ext *ext;
-	void *word;
+	unsigned long some, written = 0, asked;
 
-	for (; pfn < end && !(yes && no); pfn += span) {
-		span = page_pin_span(pfn, end - pfn);
-		ext = page_ext_get(pfn_to_page(pfn));
-		if (!ext) {
-			yes = true;
-			continue;
-		}
-		word = page_pin_word(ext);
-		for (; span && !(yes && no); span--, pfn++, word += page_ext_size) {
-			if (atomic_read_acquire(word) & PAGE_PIN_WRITE)
-				yes = true;
-			else
-				no = true;
-		}
-		page_ext_put(ext);
+	for (asked = 0; asked < nr; asked += some) {
+		some = min_t(unsigned long, nr - asked, BITS_PER_LONG);
+		written += hweight_long(page_pin_mask(page + asked, some,
+						      PAGE_PIN_WRITE, true));
 	}
-	if (!yes)
+	if (!written)
 		return PAGE_PIN_NONE;
-	return no ? PAGE_PIN_SOME : PAGE_PIN_ALL;
+	return written < nr ? PAGE_PIN_SOME : PAGE_PIN_ALL;
 }
 
 /**
@@ -338,22 +417,11 @@ enum page_pin_part __page_pin_written(const struct page *page, unsigned long nr)
 void __page_pin_count(const struct page *page, unsigned long nr,
 		      unsigned long *pinned, unsigned long *written)
 {
-	unsigned long pfn = page_to_pfn(page), end = pfn + nr, span;
-	struct page_ext *ext;
-	void *word;
+	unsigned long some;
 
-	for (; pfn < end; pfn += span) {
-		span = page_pin_span(pfn, end - pfn);
-		ext = page_ext_get(pfn_to_page(pfn));
-		if (!ext)
-			continue;
-		word = page_pin_word(ext);
-		for (; span; span--, pfn++, word += page_ext_size) {
-			u32 value = atomic_read(word);
-
-			*pinned += !!(value & PAGE_PIN_COUNT);
-			*written += !!(value & PAGE_PIN_WRITE);
-		}
-		page_ext_put(ext);
+	for (; nr; page += some, nr -= some) {
+		some = min_t(unsigned long, nr, BITS_PER_LONG);
+		*pinned += hweight_long(page_pin_mask(page, some, PAGE_PIN_COUNT, false));
+		*written += hweight_long(page_pin_mask(page, some, PAGE_PIN_WRITE, false));
 	}
 }

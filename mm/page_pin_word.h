@@ -63,35 +63,74 @@ static __always_inline u32 page_pin_change_one(atomic_t *word, u32 guess,
 	return old;
 }
 
+/*
+ * As page_pin_change_one() for the usual word, which is 0 without the pin and
+ * as it is with only that pin otherwise. False if it is not, and not changed.
+ */
+static __always_inline bool page_pin_change_lone(atomic_t *word, bool add,
+						 u32 write)
+{
+	int none = 0, one = add ? 1 | write : 1 | PAGE_PIN_WRITE;
+
+	return add ? atomic_try_cmpxchg_relaxed(word, &none, one) :
+		     atomic_try_cmpxchg_release(word, &one, none);
+}
+
 #ifdef CONFIG_64BIT
+static __always_inline bool page_pin_change_pair(void *pair, s64 from, s64 to,
+						 bool add)
+{
+	return add ? atomic64_try_cmpxchg_relaxed(pair, &from, to) :
+		     atomic64_try_cmpxchg_release(pair, &from, to);
+}
+
 /*
  * Changes pairs of words that are @guess both, and stops at the first that are
- * not, or at the last word of @nr. Returns how many words it changed.
+ * not, or at the last word of @nr. Returns where it stopped. Four pairs at a
+ * time: a pair alone takes less than the end of the loop.
  */
-static __always_inline unsigned long
-page_pin_change_pairs(void *first, unsigned long nr, u32 guess, bool add,
-		      u32 write)
+static __always_inline void *
+page_pin_change_pairs(void *at, unsigned long nr, u32 guess, bool add, u32 write)
 {
 	u32 change = page_pin_word_change(guess, add, write);
 	/* Equal halves: the same in either byte order. */
 	s64 from = guess | (u64)guess << 32, to = change | (u64)change << 32;
-	unsigned long done;
-	s64 old;
+	void *end = at + round_down(nr, 2) * sizeof(atomic_t);
 
-	for (done = 0; done + 1 < nr; done += 2, first += sizeof(atomic64_t)) {
-		old = from;
-		if (!(add ? atomic64_try_cmpxchg_relaxed(first, &old, to) :
-			    atomic64_try_cmpxchg_release(first, &old, to)))
-			break;
+	for (; end - at >= 4 * sizeof(s64); at += 4 * sizeof(s64)) {
+		if (!page_pin_change_pair(at, from, to, add))
+			return at;
+		if (!page_pin_change_pair(at + sizeof(s64), from, to, add))
+			return at + sizeof(s64);
+		if (!page_pin_change_pair(at + 2 * sizeof(s64), from, to, add))
+			return at + 2 * sizeof(s64);
+		if (!page_pin_change_pair(at + 3 * sizeof(s64), from, to, add))
+			return at + 3 * sizeof(s64);
 	}
-	return done;
+	while (at < end && page_pin_change_pair(at, from, to, add))
+		at += sizeof(s64);
+	return at;
+}
+
+/* Are the next two words both 0? Acquires. */
+static __always_inline bool page_pin_pair_is_zero(const void *word, size_t stride,
+						  unsigned long nr)
+{
+	return nr > 1 && stride == sizeof(atomic_t) &&
+	       IS_ALIGNED((unsigned long)word, sizeof(s64)) &&
+	       !atomic64_read_acquire(word);
 }
 #else
-static inline unsigned long
-page_pin_change_pairs(void *first, unsigned long nr, u32 guess, bool add,
-		      u32 write)
+static inline void *page_pin_change_pairs(void *at, unsigned long nr, u32 guess,
+					  bool add, u32 write)
 {
-	return 0;
+	return at;
+}
+
+static inline bool page_pin_pair_is_zero(const void *word, size_t stride,
+					 unsigned long nr)
+{
+	return false;
 }
 #endif
 
@@ -106,16 +145,17 @@ page_pin_change_range(void *first, size_t stride, unsigned long nr, bool add,
 		      u32 write)
 {
 	u32 guess = add ? 0 : PAGE_PIN_WRITE | 1;
-	unsigned long done, missing = 0;
+	unsigned long missing = 0;
+	void *at;
 
 	while (nr) {
 		/* Nothing to drop is found one by one. */
-		if (stride == sizeof(atomic_t) &&
+		if (nr > 1 && stride == sizeof(atomic_t) &&
 		    IS_ALIGNED((unsigned long)first, sizeof(u64)) &&
 		    (add || guess & PAGE_PIN_COUNT)) {
-			done = page_pin_change_pairs(first, nr, guess, add, write);
-			first += done * sizeof(atomic_t);
-			nr -= done;
+			at = page_pin_change_pairs(first, nr, guess, add, write);
+			nr -= (at - first) / sizeof(atomic_t);
+			first = at;
 			if (!nr)
 				break;
 		}
@@ -125,6 +165,45 @@ page_pin_change_range(void *first, size_t stride, unsigned long nr, bool add,
 		nr--;
 	}
 	return missing;
+}
+
+/*
+ * Which of the words of at most BITS_PER_LONG base pages have one of @bits.
+ * Acquires: who finds a pin gone sees what was written while it was there.
+ */
+static __always_inline unsigned long
+page_pin_mask_range(const void *word, size_t stride, unsigned long nr, u32 bits)
+{
+	unsigned long mask = 0, i, step;
+
+	for (i = 0; i < nr; i += step, word += step * stride) {
+		step = 1;
+		if (page_pin_pair_is_zero(word, stride, nr - i))
+			step = 2;
+		else if (atomic_read_acquire(word) & bits)
+			mask |= 1UL << i;
+	}
+	return mask;
+}
+
+/* Makes the words of @nr base pages 0; returns all bits that one of them had. */
+static __always_inline u32 page_pin_forget_range(void *word, size_t stride,
+						 unsigned long nr)
+{
+	unsigned long i, step;
+	u32 old, all = 0;
+
+	for (i = 0; i < nr; i += step, word += step * stride) {
+		step = 2;
+		if (page_pin_pair_is_zero(word, stride, nr - i))
+			continue;
+		step = 1;
+		old = atomic_read(word);
+		if (old)
+			atomic_set(word, 0);
+		all |= old;
+	}
+	return all;
 }
 
 #endif	/* __MM_PAGE_PIN_WORD_H */

@@ -453,15 +453,6 @@ static void unpin_each(int ring)
 	close(ring);
 }
 
-static uint64_t fork_pinned(char *mem, unsigned long step)
-{
-	int ring = pin_one_each(mem);
-	uint64_t spent = do_fork(mem, step);
-
-	unpin_each(ring);
-	return spent;
-}
-
 static uint64_t clear_bits(char *mem, unsigned long step)
 {
 	int fd = open("/proc/self/clear_refs", O_WRONLY);
@@ -483,24 +474,6 @@ static uint64_t clear_again(char *mem, unsigned long step)
 {
 	clear_bits(mem, step);
 	return clear_bits(mem, step);
-}
-
-static uint64_t clear_bits_pinned(char *mem, unsigned long step)
-{
-	int ring = pin_one_each(mem);
-	uint64_t spent = clear_bits(mem, step);
-
-	unpin_each(ring);
-	return spent;
-}
-
-static uint64_t clear_again_pinned(char *mem, unsigned long step)
-{
-	int ring = pin_one_each(mem);
-	uint64_t spent = clear_again(mem, step);
-
-	unpin_each(ring);
-	return spent;
 }
 
 /* The same by PAGEMAP_SCAN, which reports what was written as well */
@@ -531,24 +504,6 @@ static uint64_t scan(char *mem, unsigned long step)
 static uint64_t scan_again(char *mem, unsigned long step)
 {
 	return do_scan(mem, step, 2);
-}
-
-static uint64_t scan_pinned(char *mem, unsigned long step)
-{
-	int ring = pin_one_each(mem);
-	uint64_t spent = scan(mem, step);
-
-	unpin_each(ring);
-	return spent;
-}
-
-static uint64_t scan_again_pinned(char *mem, unsigned long step)
-{
-	int ring = pin_one_each(mem);
-	uint64_t spent = scan_again(mem, step);
-
-	unpin_each(ring);
-	return spent;
 }
 
 /* mm/gup_test.h, and 5.10's mm/gup_benchmark.c: what they have in common */
@@ -665,41 +620,15 @@ static const struct {
 	uint64_t (*run)(char *mem, unsigned long step);
 	unsigned long step;	/* size of the pages that it is done on */
 	unsigned long unit;	/* bytes that one of its operations covers */
-	enum { TIME, COUNT, HUGETLB, BY_PTES, SCAN } what;
+	enum { TIME, COUNT, HUGETLB, BY_PTES, SCAN, PINNED, SCAN_PINNED } what;
 } benches[] = {
 	{ "fork",				do_fork,	PAGE, PAGE },
 	{ "fork",				do_fork,	HUGE, HUGE },
-	{ "fork, one pin each",			fork_pinned,	HUGE, HUGE },
+	{ "fork",				do_fork,	HUGE, HUGE, HUGETLB },
 	{ "write fault that reuses",		write_reuse,	PAGE, PAGE },
 	{ "write fault that reuses",		write_reuse,	HUGE, HUGE },
 	{ "write fault that copies",		write_copy,	PAGE, PAGE },
 	{ "write fault that copies",		write_copy,	HUGE, HUGE },
-	{ "clear_refs",				clear_bits,	PAGE, PAGE },
-	{ "clear_refs",				clear_bits,	HUGE, HUGE },
-	{ "clear_refs",				clear_bits,	HUGE, HUGE, BY_PTES },
-	{ "clear_refs, one pin each",		clear_bits_pinned, HUGE, HUGE },
-	{ "clear_refs again",			clear_again,	HUGE, HUGE, BY_PTES },
-	{ "clear_refs again, one pin each",	clear_again_pinned, HUGE, HUGE },
-	{ "PAGEMAP_SCAN",			scan,		PAGE, PAGE, SCAN },
-	{ "PAGEMAP_SCAN",			scan,		HUGE, HUGE, SCAN },
-	{ "PAGEMAP_SCAN, one pin each",		scan_pinned,	HUGE, HUGE, SCAN },
-	{ "PAGEMAP_SCAN again",			scan_again,	HUGE, HUGE, SCAN },
-	{ "PAGEMAP_SCAN again, one pin each",	scan_again_pinned, HUGE, HUGE, SCAN },
-	{ "GUP-fast get and release",		gup_fast_get,	PAGE, PAGE },
-	{ "GUP-fast get and release",		gup_fast_get,	HUGE, PAGE },
-	{ "GUP get and release",		gup_get,	PAGE, PAGE },
-	{ "GUP get and release",		gup_get,	HUGE, PAGE },
-	{ "GUP-fast pin",			gup_fast_pin,	PAGE, PAGE },
-	{ "GUP-fast pin",			gup_fast_pin,	HUGE, PAGE },
-	{ "GUP-fast pin and unpin",		gup_fast_pin_unpin, PAGE, PAGE },
-	{ "GUP-fast pin and unpin",		gup_fast_pin_unpin, HUGE, HUGE },
-	{ "GUP-fast pin and unpin",		gup_fast_pin_unpin, HUGE, HUGE, HUGETLB },
-	{ "GUP pin and unpin",			gup_pin_unpin,	PAGE, PAGE },
-	{ "GUP pin and unpin",			gup_pin_unpin,	HUGE, HUGE },
-	{ "GUP pin and unpin",			gup_pin_unpin,	HUGE, HUGE, HUGETLB },
-	{ "unpin",				unpin,		PAGE, PAGE },
-	{ "unpin",				unpin,		HUGE, HUGE },
-	{ "unpin",				unpin,		HUGE, HUGE, HUGETLB },
 	{ "read fault",				read_fault,	PAGE, PAGE },
 	{ "read fault",				read_fault,	HUGE, HUGE },
 	{ "munmap",				unmap,		PAGE, PAGE },
@@ -712,7 +641,39 @@ static const struct {
 	{ "fork, all in pipes",			fork_piped,	HUGE, PAGE },
 	{ "fork, all in pipes: KiB",		fork_piped_memory, PAGE, PAGE, COUNT },
 	{ "fork, all in pipes: KiB",		fork_piped_memory, HUGE, PAGE, COUNT },
-	{ "fork",				do_fork,	HUGE, HUGE, HUGETLB },
+	{ "GUP-fast get and release",		gup_fast_get,	PAGE, PAGE },
+	{ "GUP-fast get and release",		gup_fast_get,	HUGE, PAGE },
+	{ "GUP get and release",		gup_get,	PAGE, PAGE },
+	{ "GUP get and release",		gup_get,	HUGE, PAGE },
+	{ "clear_refs",				clear_bits,	PAGE, PAGE },
+	{ "clear_refs",				clear_bits,	HUGE, HUGE },
+	{ "clear_refs",				clear_bits,	HUGE, HUGE, BY_PTES },
+	{ "clear_refs again",			clear_again,	HUGE, HUGE, BY_PTES },
+	{ "PAGEMAP_SCAN",			scan,		PAGE, PAGE, SCAN },
+	{ "PAGEMAP_SCAN",			scan,		HUGE, HUGE, SCAN },
+	{ "PAGEMAP_SCAN again",			scan_again,	HUGE, HUGE, SCAN },
+	/* From here on this process has pinned memory, which its mm remembers. */
+	{ "GUP-fast pin",			gup_fast_pin,	PAGE, PAGE },
+	{ "GUP-fast pin",			gup_fast_pin,	HUGE, PAGE },
+	{ "GUP-fast pin and unpin",		gup_fast_pin_unpin, PAGE, PAGE },
+	{ "GUP-fast pin and unpin",		gup_fast_pin_unpin, HUGE, HUGE },
+	{ "GUP-fast pin and unpin",		gup_fast_pin_unpin, HUGE, HUGE, HUGETLB },
+	{ "GUP pin and unpin",			gup_pin_unpin,	PAGE, PAGE },
+	{ "GUP pin and unpin",			gup_pin_unpin,	HUGE, HUGE },
+	{ "GUP pin and unpin",			gup_pin_unpin,	HUGE, HUGE, HUGETLB },
+	{ "unpin",				unpin,		PAGE, PAGE },
+	{ "unpin",				unpin,		HUGE, HUGE },
+	{ "unpin",				unpin,		HUGE, HUGE, HUGETLB },
+	{ "fork, pins elsewhere",		do_fork,	PAGE, PAGE },
+	{ "fork, pins elsewhere",		do_fork,	HUGE, HUGE },
+	{ "fork, one pin each",			do_fork,	HUGE, HUGE, PINNED },
+	{ "clear_refs, pins elsewhere",		clear_bits,	PAGE, PAGE },
+	{ "clear_refs, pins elsewhere",		clear_bits,	HUGE, HUGE },
+	{ "clear_refs, pins elsewhere",		clear_bits,	HUGE, HUGE, BY_PTES },
+	{ "clear_refs, one pin each",		clear_bits,	HUGE, HUGE, PINNED },
+	{ "clear_refs again, one pin each",	clear_again,	HUGE, HUGE, PINNED },
+	{ "PAGEMAP_SCAN, one pin each",		scan,		HUGE, HUGE, SCAN_PINNED },
+	{ "PAGEMAP_SCAN again, one pin each",	scan_again,	HUGE, HUGE, SCAN_PINNED },
 	/* Last, as the disk's interrupts come when they come. */
 	{ "swap-in, read",			swapin_read,	PAGE, PAGE },
 	{ "swap-in, then write",		swapin_then_write, PAGE, PAGE },
@@ -740,20 +701,25 @@ int main(void)
 		bool hugetlb = benches[i].what == HUGETLB;
 		bool most = benches[i].what == COUNT;
 		bool by_ptes = benches[i].what == BY_PTES;
+		bool scans = benches[i].what == SCAN || benches[i].what == SCAN_PINNED;
+		bool pinned = benches[i].what == PINNED || benches[i].what == SCAN_PINNED;
 		uint64_t best = 0;
 
-		if (benches[i].what == SCAN && !can_scan)
+		if (scans && !can_scan)
 			continue;
 		if (hugetlb)
 			set("/proc/sys/vm/nr_hugepages", "32");
 		for (r = 0; r < ROUNDS; r++) {
 			char *mem = hugetlb ? map_hugetlb() :
 					      map(benches[i].step);
+			int ring = pinned ? pin_one_each(mem) : -1;
 			uint64_t spent;
 
 			if (by_ptes)
 				map_by_ptes(mem);
 			spent = benches[i].run(mem, benches[i].step);
+			if (pinned)
+				unpin_each(ring);
 			/* Of a count the worst counts. */
 			if (!r || (most ? spent > best : spent < best))
 				best = spent;
