@@ -21,23 +21,13 @@
 
 #include "pin_tracker.h"
 
-#ifndef MADV_PAGEOUT
-#define MADV_PAGEOUT	21
-#endif
 #ifndef MFD_HUGETLB
 #define MFD_HUGETLB	4
 #endif
 
-static int clear_refs_fd;
 static const char *disk;
 
 /* Soft-dirty tracking. */
-
-static void clear_soft_dirty(void)
-{
-	if (pwrite(clear_refs_fd, "4", 1, 0) != 1)
-		ksft_exit_fail_msg("clear_refs: %s\n", strerror(errno));
-}
 
 static int clear_refs(struct range *r, bool *found)
 {
@@ -71,20 +61,6 @@ static const struct tracker soft_dirty = {
 	.report = read_soft_dirty,
 	.coarse = pmd_is_one,
 };
-
-static size_t count_dirty(const char *mem, size_t size)
-{
-	size_t i, dirty = 0, nr = size / pagesize;
-	uint64_t *pm = calloc(nr, sizeof(*pm));
-
-	if (!pm)
-		ksft_exit_fail_msg("no memory\n");
-	read_pagemap(pagemap_fd, mem, nr, pm);
-	for (i = 0; i < nr; i++)
-		dirty += !!(pm[i] & PM_SOFT_DIRTY);
-	free(pm);
-	return dirty;
-}
 
 /* Is every page that the device wrote reported, and does the CPU see it? */
 static int check_written(char *mem, size_t size, char value)
@@ -315,7 +291,8 @@ static int io_uring_pin(struct range *r)
 		ret = ring_register(&ring, &iov, 1);
 	clear_soft_dirty();
 	if (!ret)
-		ret = ring_read(&ring, file, 0, r->mem, r->size);
+		ret = ring_copy(&ring, IORING_OP_READ_FIXED, file, 0, r->mem,
+				r->size);
 	if (!ret)
 		ret = check_written(r->mem, r->size, 11);
 	close(file);
@@ -359,8 +336,8 @@ static int io_uring_pages(struct range *r)
 		if (pwrite(file, &value, 1, 0) != 1)
 			ret = broken("pwrite");
 		else
-			ret = ring_read(&ring, file, i, iov[i].iov_base,
-					pagesize);
+			ret = ring_copy(&ring, IORING_OP_READ_FIXED, file, i,
+					iov[i].iov_base, pagesize);
 		r->pages[2 * i].value = value;
 	}
 	if (!ret)
@@ -1088,8 +1065,7 @@ int main(int argc, char **argv)
 	ksft_print_header();
 
 	tracker = &soft_dirty;
-	pin_memory_init();
-	clear_refs_fd = open("/proc/self/clear_refs", O_WRONLY);
+	pin_tracker_init();
 	if (clear_refs_fd < 0)
 		ksft_exit_skip("no /proc/self/clear_refs (CONFIG_PROC_PAGE_MONITOR)\n");
 	if (!tracks_soft_dirty())
