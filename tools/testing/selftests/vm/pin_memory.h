@@ -317,12 +317,26 @@ static inline int map_thp(struct range *r, int flags)
 	return 0;
 }
 
+static inline int protect_unprotect(char *mem, size_t size)
+{
+	return mprotect(mem, size, PROT_READ) ||
+	       mprotect(mem, size, PROT_READ | PROT_WRITE) ?
+	       broken("mprotect") : 0;
+}
+
+static inline int page_out(struct range *r)
+{
+	return madvise(r->mem, r->size, MADV_PAGEOUT) ?
+	       lacking("MADV_PAGEOUT") : 0;
+}
+
 /* A change of protection in the middle splits the PMD, not the THP. */
 static inline int split_pmd(struct range *r, size_t middle)
 {
-	if (mprotect(r->mem + middle, pagesize, PROT_READ) ||
-	    mprotect(r->mem + middle, pagesize, PROT_READ | PROT_WRITE))
-		return broken("mprotect");
+	int ret = protect_unprotect(r->mem + middle, pagesize);
+
+	if (ret)
+		return ret;
 	r->thp = false;
 	return pmd_mapped(r->mem, r->size) ?
 	       because(1, "the PMD was not split") : 0;

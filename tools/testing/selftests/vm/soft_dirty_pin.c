@@ -151,9 +151,7 @@ static int pin_then_readonly_writable(struct range *r)
 
 	if (ret)
 		return ret;
-	if (mprotect(r->mem, r->size, PROT_READ) ||
-	    mprotect(r->mem, r->size, PROT_READ | PROT_WRITE))
-		ret = broken("mprotect");
+	ret = protect_unprotect(r->mem, r->size);
 	clear_soft_dirty();
 	clear_soft_dirty();
 	if (!ret)
@@ -171,9 +169,9 @@ static int clear_mprotect_pin(struct range *r)
 	int ret;
 
 	clear_soft_dirty();
-	if (mprotect(r->mem, r->size, PROT_READ) ||
-	    mprotect(r->mem, r->size, PROT_READ | PROT_WRITE))
-		return broken("mprotect");
+	ret = protect_unprotect(r->mem, r->size);
+	if (ret)
+		return ret;
 	ret = pin_take(&p, r->mem, r->size, PIN_WRITE | PIN_FAST);
 	if (ret)
 		return ret;
@@ -382,18 +380,17 @@ static int io_uring_whole(struct range *r)
 	return ret ? ret : tracked(r, "cleaned when unregistered");
 }
 
-/* What splits a PMD must not lose what is pinned in it. */
-static int pin_then_split(struct range *r)
+/* Something disturbs the range after it was cleaned; then the device writes. */
+static int pin_then(struct range *r, size_t first, size_t nr,
+		    int (*disturb)(struct range *r))
 {
-	size_t nr = range_nr(r);
 	struct pin p = {};
-	int ret = take(r, &p, 0, nr, PIN_WRITE);
+	int ret = take(r, &p, first, nr, PIN_WRITE);
 
 	if (!ret)
 		ret = clean(r, "cleaned");
-	if (!ret && (mprotect(r->mem, pagesize, PROT_READ) ||
-		     mprotect(r->mem, pagesize, PROT_READ | PROT_WRITE)))
-		ret = broken("mprotect");
+	if (!ret)
+		ret = disturb(r);
 	if (!ret)
 		ret = device_write(r, &p, 0, nr);
 	if (!ret)
@@ -402,6 +399,23 @@ static int pin_then_split(struct range *r)
 		ret = clean(r, "cleaned again");
 	drop(r, &p);
 	return ret ? ret : tracked(r, "cleaned when unpinned");
+}
+
+static int protect_first(struct range *r)
+{
+	return protect_unprotect(r->mem, pagesize);
+}
+
+/* What splits a PMD must not lose what is pinned in it. */
+static int pin_then_split(struct range *r)
+{
+	return pin_then(r, 0, range_nr(r), protect_first);
+}
+
+/* Reclaim leaves alone what is pinned, or at least what is known of it. */
+static int pin_then_pageout(struct range *r)
+{
+	return pin_then(r, range_nr(r) / 2, 1, page_out);
 }
 
 /* What is mapped anew is what the device writes. */
@@ -426,27 +440,6 @@ static int pin_then_discard(struct range *r)
 		ret = device_write(r, &p, 0, 1);
 	if (!ret)
 		ret = check(r, "the device wrote");
-	drop(r, &p);
-	return ret ? ret : tracked(r, "cleaned when unpinned");
-}
-
-/* Reclaim leaves alone what is pinned, or at least what is known of it. */
-static int pin_then_pageout(struct range *r)
-{
-	size_t page = range_nr(r) / 2;
-	struct pin p = {};
-	int ret = take(r, &p, page, 1, PIN_WRITE);
-
-	if (!ret)
-		ret = clean(r, "cleaned");
-	if (!ret && madvise(r->mem, r->size, MADV_PAGEOUT))
-		ret = lacking("MADV_PAGEOUT");
-	if (!ret)
-		ret = device_write(r, &p, 0, 1);
-	if (!ret)
-		ret = check(r, "the device wrote");
-	if (!ret)
-		ret = clean(r, "cleaned again");
 	drop(r, &p);
 	return ret ? ret : tracked(r, "cleaned when unpinned");
 }
