@@ -287,9 +287,9 @@ static inline int map_range(struct range *r, size_t size, size_t align,
 	return 0;
 }
 
-static inline int map_base(struct range *r, int flags)
+static inline int map_base_size(struct range *r, size_t size, int flags)
 {
-	int ret = map_range(r, BASE_PAGES * pagesize, 0, flags);
+	int ret = map_range(r, size, 0, flags);
 
 	if (ret)
 		return ret;
@@ -298,16 +298,21 @@ static inline int map_base(struct range *r, int flags)
 	return 0;
 }
 
-static inline int map_thp(struct range *r, int flags)
+static inline int map_base(struct range *r, int flags)
+{
+	return map_base_size(r, BASE_PAGES * pagesize, flags);
+}
+
+static inline int map_thps(struct range *r, size_t nr, int flags)
 {
 	int ret;
 
 	if (!thpsize)
 		return because(SKIP, "no transparent huge pages");
-	ret = map_range(r, thpsize, thpsize, flags);
+	ret = map_range(r, nr * thpsize, thpsize, flags);
 	if (ret)
 		return ret;
-	/* Only the THP: what smaps says is then about it alone. */
+	/* Only the THPs: what smaps says is then about them alone. */
 	madvise(r->mem, r->size, MADV_HUGEPAGE);
 	touch(r->mem, r->size, 1);
 	if (!pmd_mapped(r->mem, r->size))
@@ -315,6 +320,11 @@ static inline int map_thp(struct range *r, int flags)
 	r->large = true;
 	r->thp = true;
 	return 0;
+}
+
+static inline int map_thp(struct range *r, int flags)
+{
+	return map_thps(r, 1, flags);
 }
 
 static inline int protect_unprotect(char *mem, size_t size)
@@ -396,18 +406,23 @@ static inline int map_part_moved_thp(struct range *r, int flags)
 	return ret ? ret : move(r, thpsize / 2);
 }
 
-static inline int map_hugetlb(struct range *r, int flags)
+static inline int map_hugetlb_pages(struct range *r, size_t nr, int flags)
 {
 	int ret;
 
 	if (!hugetlbsize)
 		return because(SKIP, "no hugetlb");
-	ret = map_range(r, hugetlbsize, 0, flags | MAP_HUGETLB);
+	ret = map_range(r, nr * hugetlbsize, 0, flags | MAP_HUGETLB);
 	if (ret)
 		return because(SKIP, "no free huge page");
 	r->unit = hugetlbsize;
 	touch(r->mem, r->size, 1);
 	return 0;
+}
+
+static inline int map_hugetlb(struct range *r, int flags)
+{
+	return map_hugetlb_pages(r, 1, flags);
 }
 
 /* gup_test as the device: one range for each time that it is opened. */
@@ -529,6 +544,7 @@ static inline void ring_leave(struct ring *ring)
 	if (ring->sqes)
 		munmap(ring->sqes, ring->sqes_size);
 	close(ring->fd);
+	ring->fd = -1;
 }
 
 static inline void ring_close(struct ring *ring)
