@@ -546,13 +546,23 @@ static int check_view(struct range *r, const struct holder *h, char value)
 	return ret;
 }
 
-/* Events: what happens before or after a reference is taken. */
+/* Events: what happens before or after a reference is taken, in steps. */
 
-static int ev_pageout_read(struct range *r)
+#define STEPS		4
+
+static int run_steps(struct range *r,
+		     int (*const steps[STEPS])(struct range *r))
 {
-	int ret = page_out(r);
+	int i, ret = 0;
 
-	return ret ? ret : look(r->mem, r->size, OLD, "the owner");
+	for (i = 0; i < STEPS && steps[i] && !ret; i++)
+		ret = steps[i](r);
+	return ret;
+}
+
+static int ev_read(struct range *r)
+{
+	return look(r->mem, r->size, OLD, "the owner");
 }
 
 static int ev_protect(struct range *r)
@@ -563,22 +573,6 @@ static int ev_protect(struct range *r)
 static int ev_unprotect(struct range *r)
 {
 	return do_protect(r, PROT_READ | PROT_WRITE);
-}
-
-static int ev_protect_unprotect(struct range *r)
-{
-	int ret = ev_protect(r);
-
-	return ret ? ret : ev_unprotect(r);
-}
-
-static int ev_protect_pageout(struct range *r)
-{
-	int ret = ev_protect(r);
-
-	if (!ret)
-		ret = ev_pageout_read(r);
-	return ret ? ret : ev_unprotect(r);
 }
 
 static int ev_clear_refs(struct range *r)
@@ -649,20 +643,6 @@ static int ev_child_exits(struct range *r)
 	return 0;
 }
 
-static int ev_fork_child_writes(struct range *r)
-{
-	int ret = ev_fork(r);
-
-	return ret ? ret : ev_child_writes(r);
-}
-
-static int ev_fork_child_exits(struct range *r)
-{
-	int ret = ev_fork(r);
-
-	return ret ? ret : ev_child_exits(r);
-}
-
 /* The child forks, too, before anybody writes. */
 static int ev_fork_fork(struct range *r)
 {
@@ -677,36 +657,15 @@ static int ev_fork_fork(struct range *r)
 	return ret;
 }
 
-static int ev_pageout_fork(struct range *r)
+static int ev_child_unprotects(struct range *r)
 {
-	int ret = page_out(r);
-
-	return ret ? ret : ev_fork(r);
+	(void)r;
+	return peer_call(0, do_protect, PROT_READ | PROT_WRITE);
 }
 
-static int ev_pageout_fork_child_writes(struct range *r)
+static int ev_free(struct range *r)
 {
-	int ret = page_out(r);
-
-	return ret ? ret : ev_fork_child_writes(r);
-}
-
-static int ev_protect_fork_unprotect(struct range *r)
-{
-	int ret = ev_protect(r);
-
-	if (!ret)
-		ret = ev_fork(r);
-	if (!ret)
-		ret = peer_call(0, do_protect, PROT_READ | PROT_WRITE);
-	return ret ? ret : ev_unprotect(r);
-}
-
-static int ev_free_pageout(struct range *r)
-{
-	if (madvise(r->mem, r->size, MADV_FREE))
-		return lacking("MADV_FREE");
-	return page_out(r);
+	return madvise(r->mem, r->size, MADV_FREE) ? lacking("MADV_FREE") : 0;
 }
 
 static int ev_move(struct range *r)
@@ -844,54 +803,56 @@ static int ev_ksm(struct range *r)
 
 static const struct timeline {
 	const char *before_name;
-	int (*before)(struct range *r);
+	int (*before[STEPS])(struct range *r);
 	const char *after_name;
-	int (*after)(struct range *r);
+	int (*after[STEPS])(struct range *r);
 	int kinds;
 	int holders;
 } timelines[] = {
-	{ NULL, NULL, NULL, NULL, EVERY, WRITER | READER | SECOND },
-	{ NULL, NULL, "pageout", page_out,
+	{ NULL, {}, NULL, {}, EVERY, WRITER | READER | SECOND },
+	{ NULL, {}, "pageout", { page_out },
 	  PAGEABLE, WRITER | READER | SECOND },
-	{ NULL, NULL, "pageout and read", ev_pageout_read,
+	{ NULL, {}, "pageout and read", { page_out, ev_read },
 	  PAGEABLE | STRADDLE, WRITER | READER },
-	{ NULL, NULL, "mprotect", ev_protect_unprotect,
+	{ NULL, {}, "mprotect", { ev_protect, ev_unprotect },
 	  ALL | ONE | STRADDLE, WRITER | READER | SECOND },
-	{ NULL, NULL, "mprotect, pageout", ev_protect_pageout,
+	{ NULL, {}, "mprotect, pageout",
+	  { ev_protect, page_out, ev_read, ev_unprotect },
 	  PAGEABLE, WRITER | READER },
-	{ NULL, NULL, "clear_refs", ev_clear_refs, ALL, WRITER | READER },
-	{ NULL, NULL, "uffd-wp", ev_uffd_wp, PAGEABLE, WRITER | READER },
-	{ NULL, NULL, "fork", ev_fork, EVERY, WRITER | READER | SECOND },
-	{ NULL, NULL, "fork, child writes", ev_fork_child_writes,
+	{ NULL, {}, "clear_refs", { ev_clear_refs }, ALL, WRITER | READER },
+	{ NULL, {}, "uffd-wp", { ev_uffd_wp }, PAGEABLE, WRITER | READER },
+	{ NULL, {}, "fork", { ev_fork }, EVERY, WRITER | READER | SECOND },
+	{ NULL, {}, "fork, child writes", { ev_fork, ev_child_writes },
 	  ALL | STRADDLE, WRITER | READER },
-	{ NULL, NULL, "fork, child exits", ev_fork_child_exits,
+	{ NULL, {}, "fork, child exits", { ev_fork, ev_child_exits },
 	  ALL, WRITER | READER },
-	{ NULL, NULL, "fork, child forks", ev_fork_fork,
+	{ NULL, {}, "fork, child forks", { ev_fork_fork },
 	  ALL, WRITER | READER },
-	{ NULL, NULL, "read-only fork", ev_protect_fork_unprotect,
+	{ NULL, {}, "read-only fork",
+	  { ev_protect, ev_fork, ev_child_unprotects, ev_unprotect },
 	  ALL, WRITER | READER },
-	{ NULL, NULL, "pageout, fork", ev_pageout_fork,
+	{ NULL, {}, "pageout, fork", { page_out, ev_fork },
 	  PAGEABLE | SWAPPED_THP | ONE, WRITER | READER | SECOND },
-	{ NULL, NULL, "pageout, fork, child writes",
-	  ev_pageout_fork_child_writes, PAGEABLE, WRITER | READER },
-	{ NULL, NULL, "MADV_FREE, pageout", ev_free_pageout,
+	{ NULL, {}, "pageout, fork, child writes",
+	  { page_out, ev_fork, ev_child_writes }, PAGEABLE, WRITER | READER },
+	{ NULL, {}, "MADV_FREE, pageout", { ev_free, page_out },
 	  PAGEABLE, WRITER | READER },
-	{ NULL, NULL, "mremap", ev_move, PAGEABLE, WRITER | READER },
-	{ NULL, NULL, "PMD split", split_in_middle, THP, WRITER | READER },
-	{ NULL, NULL, "move_pages", ev_migrate, ALL, WRITER | READER },
-	{ NULL, NULL, "KSM", ev_ksm, BASE | PARTS | SWAPPED | SWAPPED_THP | ONE,
+	{ NULL, {}, "mremap", { ev_move }, PAGEABLE, WRITER | READER },
+	{ NULL, {}, "PMD split", { split_in_middle }, THP, WRITER | READER },
+	{ NULL, {}, "move_pages", { ev_migrate }, ALL, WRITER | READER },
+	{ NULL, {}, "KSM", { ev_ksm }, BASE | PARTS | SWAPPED | SWAPPED_THP | ONE,
 	  WRITER | READER },
-	{ "fork", ev_fork, NULL, NULL, EVERY, WRITER | READER | SECOND },
-	{ "fork", ev_fork, "child writes", ev_child_writes,
+	{ "fork", { ev_fork }, NULL, {}, EVERY, WRITER | READER | SECOND },
+	{ "fork", { ev_fork }, "child writes", { ev_child_writes },
 	  ALL, WRITER | READER },
-	{ "fork", ev_fork, "child exits", ev_child_exits,
+	{ "fork", { ev_fork }, "child exits", { ev_child_exits },
 	  ALL, WRITER | READER | SECOND },
-	{ "fork", ev_fork, "fork", ev_fork, ALL, WRITER | READER },
-	{ "fork", ev_fork, "pageout and read", ev_pageout_read,
+	{ "fork", { ev_fork }, "fork", { ev_fork }, ALL, WRITER | READER },
+	{ "fork", { ev_fork }, "pageout and read", { page_out, ev_read },
 	  PAGEABLE | SWAPPED_THP, WRITER | READER },
-	{ "fork and exit", ev_fork_child_exits, "mprotect",
-	  ev_protect_unprotect, ALL, WRITER | READER },
-	{ "mprotect to read-only", ev_protect, "and back", ev_unprotect,
+	{ "fork and exit", { ev_fork, ev_child_exits }, "mprotect",
+	  { ev_protect, ev_unprotect }, ALL, WRITER | READER },
+	{ "mprotect to read-only", { ev_protect }, "and back", { ev_unprotect },
 	  ALL, READER | SECOND },
 };
 
@@ -1368,7 +1329,32 @@ static int do_direct_untouched(struct range *r, int arg)
 	return 0;
 }
 
-static int direct_try(struct range *r, int (*event)(struct range *r))
+/* As ev_read(), but of bytes that the disk changes meanwhile. */
+static int ev_touch(struct range *r)
+{
+	size_t i;
+
+	for (i = 0; i < r->size; i += pagesize)
+		__atomic_load_n(r->mem + i, __ATOMIC_RELAXED);
+	return 0;
+}
+
+static const struct direct_event {
+	const char *name;
+	int (*steps[STEPS])(struct range *r);
+	int kinds;
+} direct_events[] = {
+	{ "fork", { ev_fork }, BASE | THP | PARTS | HUGETLB | ONE },
+	{ "fork, child exits", { ev_fork, ev_child_exits }, BASE | THP },
+	{ "pageout", { page_out }, BASE | THP },
+	{ "pageout and read", { page_out, ev_touch }, BASE | THP | PARTS },
+	{ "pageout, fork", { page_out, ev_fork }, BASE | THP | PARTS },
+	{ "clear_refs", { ev_clear_refs }, BASE | THP },
+	{ "mprotect", { ev_protect, ev_unprotect }, BASE | THP | PARTS },
+	{ "uffd-wp", { ev_uffd_wp }, BASE | THP },
+};
+
+static int direct_try(struct range *r, const struct direct_event *e)
 {
 	struct direct *d = &direct;
 	int ret = direct_start(r), end;
@@ -1376,7 +1362,7 @@ static int direct_try(struct range *r, int (*event)(struct range *r))
 
 	if (ret)
 		return ret;
-	ret = event(r);
+	ret = run_steps(r, e->steps);
 	/* At the other end of the page. */
 	for (i = 0; i < d->nr; i++)
 		r->mem[i * d->step + pagesize - 1] = OWNER;
@@ -1388,32 +1374,6 @@ static int direct_try(struct range *r, int (*event)(struct range *r))
 		ret = peer_call(0, do_direct_untouched, 0);
 	return ret;
 }
-
-/* What the timelines have by that name reads a byte that changes here. */
-static int ev_pageout_touch(struct range *r)
-{
-	int ret = page_out(r);
-	size_t i;
-
-	for (i = 0; i < r->size; i += pagesize)
-		__atomic_load_n(r->mem + i, __ATOMIC_RELAXED);
-	return ret;
-}
-
-static const struct direct_event {
-	const char *name;
-	int (*event)(struct range *r);
-	int kinds;
-} direct_events[] = {
-	{ "fork", ev_fork, BASE | THP | PARTS | HUGETLB | ONE },
-	{ "fork, child exits", ev_fork_child_exits, BASE | THP },
-	{ "pageout", page_out, BASE | THP },
-	{ "pageout and read", ev_pageout_touch, BASE | THP | PARTS },
-	{ "pageout, fork", ev_pageout_fork, BASE | THP | PARTS },
-	{ "clear_refs", ev_clear_refs, BASE | THP },
-	{ "mprotect", ev_protect_unprotect, BASE | THP | PARTS },
-	{ "uffd-wp", ev_uffd_wp, BASE | THP },
-};
 
 /*
  * Drops: a thread of the child drops the memory while another one reads on,
@@ -2029,7 +1989,9 @@ static int fork_exit_write(struct range *r)
 	if (!pfn_of(r->mem))
 		ret = look(r->mem, r->size, OLD, "the owner");
 	pfns = pfns_of(r);
-	ret = ev_fork_child_exits(r);
+	ret = ev_fork(r);
+	if (!ret)
+		ret = ev_child_exits(r);
 	touch(r->mem, r->size, OWNER);
 	if (ret) {
 		free(pfns);
@@ -2562,13 +2524,13 @@ static int run_timeline(struct range *r, const void *test,
 			const struct holder *h)
 {
 	const struct timeline *t = test;
-	int ret = t->before ? t->before(r) : 0;
+	int ret = run_steps(r, t->before);
 
 	if (ret)
 		return ret;
 	ret = h->take(r);
-	if (!ret && t->after)
-		ret = t->after(r);
+	if (!ret)
+		ret = run_steps(r, t->after);
 	if (!ret)
 		ret = check_agreement(r, h);
 	h->drop();
@@ -2608,7 +2570,7 @@ static int run_direct(struct range *r, const void *test, const struct holder *h)
 
 	(void)h;
 	if (!ret)
-		ret = direct_try(r, e->event);
+		ret = direct_try(r, e);
 	direct_close();
 	return ret;
 }
