@@ -21,115 +21,45 @@
  * some, and two NUMA nodes (numa=fake=2 will do) for migration.
  */
 #define _GNU_SOURCE
-#include <errno.h>
-#include <fcntl.h>
 #include <linux/aio_abi.h>
-#include <linux/io_uring.h>
 #include <linux/userfaultfd.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/eventfd.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/uio.h>
 #include <sys/wait.h>
 #include <time.h>
-#include <unistd.h>
-
-#include "../kselftest.h"
-#include "../../../../mm/gup_test.h"
-#include "../../../../mm/gup_test_device.h"
-
-#ifndef ARRAY_SIZE
-#define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
-#endif
-
-#ifndef MADV_PAGEOUT
-#define MADV_PAGEOUT	21
-#endif
-
-#define PM_PFN		0x007fffffffffffffULL	/* of a pagemap entry */
-#define PM_SWAP		0x4000000000000000ULL
-#define PM_PRESENT	0x8000000000000000ULL
-#define KPF_KSM		0x0000000000200000ULL	/* of a kpageflags entry */
-#define MPOL_MF_MOVE	2			/* linux/mempolicy.h */
 
 #define BASE_PAGES	64		/* in a range of base pages */
-#define HUGE_PAGES	24		/* hugetlb pages that all cases need */
+
+#include "pin_memory.h"
+
+#define KPF_KSM		0x0000000000200000ULL	/* of a kpageflags entry */
+
 #define PEERS		4		/* processes beside the owner */
 #define ANSWER_MS	60000		/* how long a process may take */
 
 /* What is in the first byte of each page, by who wrote it last. */
-#define OLD		1
+#define OLD		1		/* by pin_memory.h, for one */
 #define OWNER		20
 #define DEVICE		21
 #define CHILD		30
 
-#define SKIP		(-1)
-
 /* What all processes of the test share. */
 static struct shared {
-	char why[160];			/* of the last skip or failure */
+	char why[WHY_SIZE];
 	pid_t pids[PEERS];
 	/* The drop that readers and writers race with. */
 	int passes, dropping, dropped, leaked, next;
 } *shared;
 
-static size_t pagesize, thpsize, hugetlbsize;
-static int pagemap_fd, clear_refs_fd, kpagecount_fd, kpageflags_fd;
+static int kpagecount_fd;
 static const char *disk;
-
-/* Notes the reason, and is what the test returns. */
-#define because(ret, fmt, ...) \
-	(snprintf(shared->why, sizeof(shared->why), fmt, ##__VA_ARGS__), (ret))
-
-/* An operation of the test itself failed: that is a failure, not a skip. */
-static int broken(const char *what)
-{
-	return because(1, "%s: %s", what, strerror(errno));
-}
-
-static int lacking(const char *what)
-{
-	return because(SKIP, "%s: %s", what, strerror(errno));
-}
-
-/* Memory, by kind. */
-
-struct range {
-	char *mem;			/* what is tested */
-	size_t size;
-	char *area;			/* what is mapped for it */
-	size_t area_size;
-};
-
-static void range_free(struct range *r)
-{
-	if (r->area)
-		munmap(r->area, r->area_size);
-	r->area = NULL;
-}
-
-/* One byte of each page. */
-static void fill(char *mem, size_t size, char value)
-{
-	size_t i;
-
-	for (i = 0; i < size; i += pagesize)
-		__atomic_store_n(mem + i, value, __ATOMIC_RELAXED);
-}
 
 static int look(const char *mem, size_t size, char value, const char *who)
 {
@@ -145,16 +75,6 @@ static int look(const char *mem, size_t size, char value, const char *who)
 	return 0;
 }
 
-static uint64_t read_u64(int fd, uint64_t index)
-{
-	uint64_t value = 0;
-
-	if (pread(fd, &value, sizeof(value), index * sizeof(value)) !=
-	    sizeof(value))
-		return 0;
-	return value;
-}
-
 /* Of this process, or, after a fork, of the one that opened it. */
 static uint64_t pagemap(int fd, const char *mem)
 {
@@ -168,96 +88,29 @@ static uint64_t pfn_of(const char *mem)
 	return entry & PM_PRESENT ? entry & PM_PFN : 0;
 }
 
-static int map_range(struct range *r, size_t size, size_t align, int flags)
+/* Memory, by kind. */
+
+static int split_in_middle(struct range *r)
 {
-	r->area_size = size + align;
-	r->area = mmap(NULL, r->area_size, PROT_READ | PROT_WRITE,
-		       flags | MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (r->area == MAP_FAILED) {
-		r->area = NULL;
-		return lacking("mmap");
-	}
-	r->mem = r->area;
-	if (align)
-		r->mem = (char *)(((uintptr_t)r->area + align - 1) &
-				  ~(align - 1));
-	r->size = size;
-	return 0;
+	return split_pmd(r, r->size / 2);
 }
 
-static int map_base(struct range *r)
+/* Unlike after map_pte_thp(), the pages hold what those of all kinds hold. */
+static int map_split_thp(struct range *r, int flags)
 {
-	int ret = map_range(r, BASE_PAGES * pagesize, 0, 0);
-
-	if (ret)
-		return ret;
-	madvise(r->area, r->area_size, MADV_NOHUGEPAGE);
-	fill(r->mem, r->size, OLD);
-	return 0;
-}
-
-/* Kilobytes of PMD-mapped THPs, says smaps of where mem is. */
-static unsigned long pmd_mapped_kb(const char *mem)
-{
-	unsigned long start, end, kb, huge = 0;
-	bool here = false;
-	char line[512];
-	FILE *f = fopen("/proc/self/smaps", "r");
-
-	if (!f)
-		return 0;
-	while (fgets(line, sizeof(line), f)) {
-		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
-			here = start <= (uintptr_t)mem && (uintptr_t)mem < end;
-		else if (here && sscanf(line, "AnonHugePages: %lu kB", &kb) == 1)
-			huge += kb;
-	}
-	fclose(f);
-	return huge;
-}
-
-static int map_thp(struct range *r)
-{
-	int ret;
-
-	if (!thpsize)
-		return because(SKIP, "no transparent huge pages");
-	ret = map_range(r, thpsize, thpsize, 0);
-	if (ret)
-		return ret;
-	/* Only the THP: what smaps says is then about it alone. */
-	madvise(r->mem, r->size, MADV_HUGEPAGE);
-	fill(r->mem, r->size, OLD);
-	if (pmd_mapped_kb(r->mem) != thpsize / 1024)
-		return because(SKIP, "got no PMD-mapped THP");
-	return 0;
-}
-
-/* A change of protection in the middle splits the PMD, not the THP. */
-static int split_pmd(struct range *r)
-{
-	char *middle = r->mem + r->size / 2;
-
-	if (mprotect(middle, pagesize, PROT_READ) ||
-	    mprotect(middle, pagesize, PROT_READ | PROT_WRITE))
-		return broken("mprotect");
-	return pmd_mapped_kb(r->mem) ? because(1, "the PMD is whole") : 0;
-}
-
-static int map_pte_thp(struct range *r)
-{
-	int ret = map_thp(r);
+	int ret = map_thp(r, flags);
 
 	if (!ret)
-		ret = split_pmd(r);
-	fill(r->mem, r->size, OLD);
+		ret = split_in_middle(r);
+	if (!ret)
+		touch(r->mem, r->size, OLD);
 	return ret;
 }
 
 /* Nothing of the area stays but one page in its middle. */
-static int map_one_pte_thp(struct range *r)
+static int map_one_pte_thp(struct range *r, int flags)
 {
-	int ret = map_thp(r);
+	int ret = map_thp(r, flags);
 	char *page = r->mem + r->size / 2, *end = r->area + r->area_size;
 
 	if (ret)
@@ -269,39 +122,19 @@ static int map_one_pte_thp(struct range *r)
 	r->area_size = pagesize;
 	r->mem = page;
 	r->size = pagesize;
-	fill(r->mem, r->size, OLD);
+	touch(r->mem, r->size, OLD);
 	return 0;
 }
 
 /* The second half of a THP and the first half of the next one. */
-static int map_two_thps(struct range *r)
+static int map_two_thps(struct range *r, int flags)
 {
-	int ret;
+	int ret = map_thps(r, 2, flags);
 
-	if (!thpsize)
-		return because(SKIP, "no transparent huge pages");
-	ret = map_range(r, 2 * thpsize, thpsize, 0);
 	if (ret)
 		return ret;
-	madvise(r->mem, r->size, MADV_HUGEPAGE);
-	fill(r->mem, r->size, OLD);
-	if (pmd_mapped_kb(r->mem) != 2 * thpsize / 1024)
-		return because(SKIP, "got no PMD-mapped THPs");
 	r->mem += thpsize / 2;
 	r->size = thpsize;
-	return 0;
-}
-
-static int map_hugetlb(struct range *r)
-{
-	int ret;
-
-	if (!hugetlbsize)
-		return because(SKIP, "no hugetlb");
-	ret = map_range(r, hugetlbsize, 0, MAP_HUGETLB);
-	if (ret)
-		return because(SKIP, "no free huge page");
-	fill(r->mem, r->size, OLD);
 	return 0;
 }
 
@@ -318,12 +151,13 @@ static bool all_swapped(struct range *r)
 /* References of other CPUs' pagevecs may be in the way: move_pages drains. */
 static int swap_out(struct range *r)
 {
-	int tries, node = 0, status;
+	int tries, node = 0, status, ret;
 	void *page = r->mem;
 
 	for (tries = 0; tries < 20; tries++) {
-		if (madvise(r->mem, r->size, MADV_PAGEOUT))
-			return lacking("MADV_PAGEOUT");
+		ret = page_out(r);
+		if (ret)
+			return ret;
 		if (all_swapped(r))
 			return 0;
 		syscall(__NR_move_pages, 0, 1, &page, &node, &status,
@@ -333,23 +167,23 @@ static int swap_out(struct range *r)
 	return because(SKIP, "not swapped out (no swap, or too little?)");
 }
 
-static int map_swapped_base(struct range *r)
+static int map_swapped_base(struct range *r, int flags)
 {
-	int ret = map_base(r);
+	int ret = map_base(r, flags);
 
 	return ret ? ret : swap_out(r);
 }
 
-static int map_swapped_thp(struct range *r)
+static int map_swapped_thp(struct range *r, int flags)
 {
-	int ret = map_thp(r);
+	int ret = map_thp(r, flags);
 
 	return ret ? ret : swap_out(r);
 }
 
-static int map_swapped_pte_thp(struct range *r)
+static int map_swapped_split_thp(struct range *r, int flags)
 {
-	int ret = map_pte_thp(r);
+	int ret = map_split_thp(r, flags);
 
 	return ret ? ret : swap_out(r);
 }
@@ -484,7 +318,7 @@ static int peer_call(unsigned int i, call_fn *fn, int arg)
 
 static int do_write(struct range *r, int value)
 {
-	fill(r->mem, r->size, value);
+	touch(r->mem, r->size, value);
 	return 0;
 }
 
@@ -525,47 +359,29 @@ static int do_protect(struct range *r, int prot)
 	return mprotect(r->mem, r->size, prot) ? broken("mprotect") : 0;
 }
 
-/* As large and as aligned as the range is; hugetlb cannot move on 5.10. */
+/* What cannot move, as hugetlb on 5.10, is skipped. */
 static int do_move(struct range *r, int arg)
 {
-	size_t align = r->size > pagesize ? r->size : 0;
-	struct range to = {};
-	int ret = map_range(&to, r->size, align, 0);
-
 	(void)arg;
-	if (ret)
-		return ret;
-	if (mremap(r->mem, r->size, r->size, MREMAP_MAYMOVE | MREMAP_FIXED,
-		   to.mem) == MAP_FAILED) {
-		range_free(&to);
-		return lacking("mremap");
-	}
-	range_free(r);
-	*r = to;
-	return 0;
+	return move(r, 0) ? lacking("mremap") : 0;
 }
 
 /* Holders of references. */
 
-static int gup_fd = -1, pipe_fds[2] = { -1, -1 };
+static struct pin gup;			/* opened before any fork */
+static int pipe_fds[2] = { -1, -1 };
 
 static int gup_pin(struct range *r, unsigned int flags)
 {
-	struct pin_longterm_test args = {
-		.addr = (uintptr_t)r->mem,
-		.size = r->size,
-		.flags = flags,
-	};
-
-	if (gup_fd < 0)
+	if (gup.fd < 0)
 		return because(SKIP, "no gup_test (CONFIG_GUP_TEST, debugfs)");
-	return ioctl(gup_fd, PIN_LONGTERM_TEST_START, &args) ?
+	return pin_again(&gup, r->mem, r->size, flags) ?
 	       broken("PIN_LONGTERM_TEST_START") : 0;
 }
 
 static int pin_write(struct range *r)
 {
-	return gup_pin(r, PIN_LONGTERM_TEST_FLAG_USE_WRITE);
+	return gup_pin(r, PIN_WRITE);
 }
 
 static int pin_read(struct range *r)
@@ -575,19 +391,17 @@ static int pin_read(struct range *r)
 
 static int pin_read_fast(struct range *r)
 {
-	return gup_pin(r, PIN_LONGTERM_TEST_FLAG_USE_FAST);
+	return gup_pin(r, PIN_FAST);
 }
 
-static int pin_view(struct range *r, char *buf)
+static int gup_view(struct range *r, char *buf)
 {
-	uint64_t to = (uintptr_t)buf;
-
 	(void)r;
-	return ioctl(gup_fd, PIN_LONGTERM_TEST_READ, &to) ?
-	       broken("PIN_LONGTERM_TEST_READ") : 0;
+	return pin_load(&gup, buf);
 }
 
-static int pin_store(struct range *r, char value)
+/* One byte of each page. */
+static int gup_store(struct range *r, char value)
 {
 	struct pin_longterm_test_write args = {
 		.size = 1,
@@ -595,35 +409,26 @@ static int pin_store(struct range *r, char value)
 	};
 
 	for (; args.offset < r->size; args.offset += pagesize)
-		if (ioctl(gup_fd, PIN_LONGTERM_TEST_WRITE, &args))
+		if (ioctl(gup.fd, PIN_LONGTERM_TEST_WRITE, &args))
 			return errno == ENOTTY ?
 			       lacking("PIN_LONGTERM_TEST_WRITE") :
 			       broken("PIN_LONGTERM_TEST_WRITE");
 	return 0;
 }
 
-static void pin_drop(void)
+static void gup_drop(void)
 {
-	if (gup_fd >= 0)
-		ioctl(gup_fd, PIN_LONGTERM_TEST_STOP);
+	if (gup.fd >= 0)
+		pin_stop(&gup);
 }
 
 /* The pages themselves go into the pipe: what is read is what they hold then. */
 static int splice_take(struct range *r)
 {
-	struct iovec iov = { .iov_base = r->mem, .iov_len = r->size };
-	ssize_t n;
-
 	if (fcntl(pipe_fds[1], F_SETPIPE_SZ, r->size) < 0)
 		return lacking("F_SETPIPE_SZ");
-	while (iov.iov_len) {
-		n = vmsplice(pipe_fds[1], &iov, 1, SPLICE_F_NONBLOCK);
-		if (n <= 0)
-			return lacking("vmsplice");
-		iov.iov_base = (char *)iov.iov_base + n;
-		iov.iov_len -= n;
-	}
-	return 0;
+	return pipe_splice(pipe_fds, r->mem, r->size) ?
+	       lacking("vmsplice") : 0;
 }
 
 static int splice_view(struct range *r, char *buf)
@@ -644,111 +449,61 @@ static void splice_drop(void)
 {
 }
 
-/* One ring, one fixed buffer, one request at a time. */
-static struct ring {
-	int fd, file;
-	char *rings, *buf;
-	struct io_uring_sqe *sqes;
-	struct io_uring_params p;
-	size_t rings_size, sqes_size;
-} ring;
+/* One fixed buffer, and the file that it is copied from and to. */
+static struct uring {
+	struct ring ring;
+	int file;
+	char *buf;			/* where it was registered */
+} uring = { .ring.fd = -1, .file = -1 };
 
-static void ring_drop(void)
+static void uring_drop(void)
 {
-	if (ring.rings)
-		munmap(ring.rings, ring.rings_size);
-	if (ring.sqes)
-		munmap(ring.sqes, ring.sqes_size);
-	if (ring.fd > 0)
-		close(ring.fd);
-	if (ring.file > 0)
-		close(ring.file);
-	memset(&ring, 0, sizeof(ring));
+	/* The pins may go only when the children do, who have it open, too. */
+	if (uring.ring.fd >= 0)
+		ring_leave(&uring.ring);
+	if (uring.file >= 0)
+		close(uring.file);
+	uring.file = -1;
 }
 
-static int ring_take(struct range *r)
+static int uring_take(struct range *r)
 {
 	struct iovec iov = { .iov_base = r->mem, .iov_len = r->size };
-	size_t sq, cq;
+	int ret = ring_open(&uring.ring);
 
-	ring.fd = syscall(__NR_io_uring_setup, 1, &ring.p);
-	if (ring.fd < 0)
-		return lacking("io_uring_setup");
-	if (!(ring.p.features & IORING_FEAT_SINGLE_MMAP))
-		return because(SKIP, "io_uring of before 5.4");
-	ring.file = syscall(__NR_memfd_create, "cow_pin", 0);
-	if (ring.file < 0 || ftruncate(ring.file, r->size))
+	if (ret)
+		return ret;
+	uring.file = syscall(__NR_memfd_create, "cow_pin", 0);
+	if (uring.file < 0 || ftruncate(uring.file, r->size))
 		return broken("memfd_create");
-	sq = ring.p.sq_off.array + ring.p.sq_entries * sizeof(__u32);
-	cq = ring.p.cq_off.cqes +
-	     ring.p.cq_entries * sizeof(struct io_uring_cqe);
-	ring.rings_size = sq > cq ? sq : cq;
-	ring.sqes_size = ring.p.sq_entries * sizeof(*ring.sqes);
-	ring.rings = mmap(NULL, ring.rings_size, PROT_READ | PROT_WRITE,
-			  MAP_SHARED, ring.fd, IORING_OFF_SQ_RING);
-	ring.sqes = mmap(NULL, ring.sqes_size, PROT_READ | PROT_WRITE,
-			 MAP_SHARED, ring.fd, IORING_OFF_SQES);
-	if (ring.rings == MAP_FAILED)
-		ring.rings = NULL;
-	if ((void *)ring.sqes == MAP_FAILED)
-		ring.sqes = NULL;
-	if (!ring.rings || !ring.sqes)
-		return broken("mmap of the ring");
-	ring.buf = r->mem;
-	if (syscall(__NR_io_uring_register, ring.fd, IORING_REGISTER_BUFFERS,
-		    &iov, 1))
-		return lacking("IORING_REGISTER_BUFFERS");
-	return 0;
+	uring.buf = r->mem;
+	return ring_register(&uring.ring, &iov, 1);
 }
 
-/* Between the memfd and the fixed buffer, wherever that is mapped now. */
-static int ring_copy(struct range *r, int opcode)
+/* The buffer has the address of then, wherever its pages are mapped now. */
+static int uring_copy(struct range *r, int opcode)
 {
-	unsigned int *sq_tail = (void *)(ring.rings + ring.p.sq_off.tail);
-	unsigned int *sq_mask = (void *)(ring.rings + ring.p.sq_off.ring_mask);
-	unsigned int *sq_array = (void *)(ring.rings + ring.p.sq_off.array);
-	unsigned int *cq_head = (void *)(ring.rings + ring.p.cq_off.head);
-	unsigned int *cq_mask = (void *)(ring.rings + ring.p.cq_off.ring_mask);
-	struct io_uring_cqe *cqes = (void *)(ring.rings + ring.p.cq_off.cqes);
-	int res;
-
-	memset(ring.sqes, 0, sizeof(*ring.sqes));
-	ring.sqes->opcode = opcode;
-	ring.sqes->fd = ring.file;
-	ring.sqes->addr = (uintptr_t)ring.buf;
-	ring.sqes->len = r->size;
-	sq_array[*sq_tail & *sq_mask] = 0;
-	/* Pairs with the kernel's acquire of the tail. */
-	__atomic_store_n(sq_tail, *sq_tail + 1, __ATOMIC_RELEASE);
-	if (syscall(__NR_io_uring_enter, ring.fd, 1, 1, IORING_ENTER_GETEVENTS,
-		    NULL, 0) != 1)
-		return broken("io_uring_enter");
-	res = cqes[*cq_head & *cq_mask].res;
-	__atomic_store_n(cq_head, *cq_head + 1, __ATOMIC_RELEASE);
-	if (res != (int)r->size) {
-		errno = res < 0 ? -res : EIO;
-		return broken("fixed buffer");
-	}
-	return 0;
+	return ring_copy(&uring.ring, opcode, uring.file, 0, uring.buf,
+			 r->size);
 }
 
-static int ring_view(struct range *r, char *buf)
+static int uring_view(struct range *r, char *buf)
 {
-	int ret = ring_copy(r, IORING_OP_WRITE_FIXED);
+	int ret = uring_copy(r, IORING_OP_WRITE_FIXED);
 
-	if (!ret && pread(ring.file, buf, r->size, 0) != (ssize_t)r->size)
+	if (!ret && pread(uring.file, buf, r->size, 0) != (ssize_t)r->size)
 		ret = broken("pread");
 	return ret;
 }
 
-static int ring_store(struct range *r, char value)
+static int uring_store(struct range *r, char value)
 {
 	size_t i;
 
 	for (i = 0; i < r->size; i += pagesize)
-		if (pwrite(ring.file, &value, 1, i) != 1)
+		if (pwrite(uring.file, &value, 1, i) != 1)
 			return broken("pwrite");
-	return ring_copy(r, IORING_OP_READ_FIXED);
+	return uring_copy(r, IORING_OP_READ_FIXED);
 }
 
 #define WRITER		1		/* writes through its reference */
@@ -765,15 +520,15 @@ static const struct holder {
 	void (*drop)(void);
 } holders[] = {
 	{ "write pin", WRITER,
-	  pin_write, pin_view, pin_store, pin_drop },
+	  pin_write, gup_view, gup_store, gup_drop },
 	{ "read-only pin", READER,
-	  pin_read, pin_view, NULL, pin_drop },
+	  pin_read, gup_view, NULL, gup_drop },
 	{ "read-only pin by GUP-fast", READER | FAST | SECOND,
-	  pin_read_fast, pin_view, NULL, pin_drop },
+	  pin_read_fast, gup_view, NULL, gup_drop },
 	{ "vmsplice", READER | FAST,
 	  splice_take, splice_view, NULL, splice_drop },
 	{ "io_uring", WRITER | SECOND,
-	  ring_take, ring_view, ring_store, ring_drop },
+	  uring_take, uring_view, uring_store, uring_drop },
 };
 
 /* Does the holder see that value in each page? */
@@ -791,19 +546,23 @@ static int check_view(struct range *r, const struct holder *h, char value)
 	return ret;
 }
 
-/* Events: what happens before or after a reference is taken. */
+/* Events: what happens before or after a reference is taken, in steps. */
 
-static int ev_pageout(struct range *r)
+#define STEPS		4
+
+static int run_steps(struct range *r,
+		     int (*const steps[STEPS])(struct range *r))
 {
-	return madvise(r->mem, r->size, MADV_PAGEOUT) ?
-	       lacking("MADV_PAGEOUT") : 0;
+	int i, ret = 0;
+
+	for (i = 0; i < STEPS && steps[i] && !ret; i++)
+		ret = steps[i](r);
+	return ret;
 }
 
-static int ev_pageout_read(struct range *r)
+static int ev_read(struct range *r)
 {
-	int ret = ev_pageout(r);
-
-	return ret ? ret : look(r->mem, r->size, OLD, "the owner");
+	return look(r->mem, r->size, OLD, "the owner");
 }
 
 static int ev_protect(struct range *r)
@@ -814,22 +573,6 @@ static int ev_protect(struct range *r)
 static int ev_unprotect(struct range *r)
 {
 	return do_protect(r, PROT_READ | PROT_WRITE);
-}
-
-static int ev_protect_unprotect(struct range *r)
-{
-	int ret = ev_protect(r);
-
-	return ret ? ret : ev_unprotect(r);
-}
-
-static int ev_protect_pageout(struct range *r)
-{
-	int ret = ev_protect(r);
-
-	if (!ret)
-		ret = ev_pageout_read(r);
-	return ret ? ret : ev_unprotect(r);
 }
 
 static int ev_clear_refs(struct range *r)
@@ -900,20 +643,6 @@ static int ev_child_exits(struct range *r)
 	return 0;
 }
 
-static int ev_fork_child_writes(struct range *r)
-{
-	int ret = ev_fork(r);
-
-	return ret ? ret : ev_child_writes(r);
-}
-
-static int ev_fork_child_exits(struct range *r)
-{
-	int ret = ev_fork(r);
-
-	return ret ? ret : ev_child_exits(r);
-}
-
 /* The child forks, too, before anybody writes. */
 static int ev_fork_fork(struct range *r)
 {
@@ -928,36 +657,15 @@ static int ev_fork_fork(struct range *r)
 	return ret;
 }
 
-static int ev_pageout_fork(struct range *r)
+static int ev_child_unprotects(struct range *r)
 {
-	int ret = ev_pageout(r);
-
-	return ret ? ret : ev_fork(r);
+	(void)r;
+	return peer_call(0, do_protect, PROT_READ | PROT_WRITE);
 }
 
-static int ev_pageout_fork_child_writes(struct range *r)
+static int ev_free(struct range *r)
 {
-	int ret = ev_pageout(r);
-
-	return ret ? ret : ev_fork_child_writes(r);
-}
-
-static int ev_protect_fork_unprotect(struct range *r)
-{
-	int ret = ev_protect(r);
-
-	if (!ret)
-		ret = ev_fork(r);
-	if (!ret)
-		ret = peer_call(0, do_protect, PROT_READ | PROT_WRITE);
-	return ret ? ret : ev_unprotect(r);
-}
-
-static int ev_free_pageout(struct range *r)
-{
-	if (madvise(r->mem, r->size, MADV_FREE))
-		return lacking("MADV_FREE");
-	return ev_pageout(r);
+	return madvise(r->mem, r->size, MADV_FREE) ? lacking("MADV_FREE") : 0;
 }
 
 static int ev_move(struct range *r)
@@ -996,18 +704,6 @@ static int ev_migrate(struct range *r)
 	return 0;
 }
 
-/* Settings that cases need; put back at exit. */
-static struct setting {
-	const char *path;
-	int value;
-	int old;
-} settings[] = {
-	{ "/proc/sys/vm/nr_hugepages", HUGE_PAGES, -1 },
-	{ "/sys/kernel/mm/ksm/run", 0, -1 },
-	{ "/sys/kernel/mm/ksm/sleep_millisecs", 1, -1 },
-	{ "/sys/kernel/mm/ksm/pages_to_scan", 10000, -1 },
-};
-
 static long read_number(const char *path)
 {
 	long value = -1;
@@ -1018,41 +714,6 @@ static long read_number(const char *path)
 	if (f)
 		fclose(f);
 	return value;
-}
-
-static bool write_number(const char *path, long value)
-{
-	FILE *f = fopen(path, "w");
-	bool ok = f && fprintf(f, "%ld", value) > 0;
-
-	if (f && fclose(f))
-		ok = false;
-	return ok;
-}
-
-static void restore_settings(void)
-{
-	unsigned int i;
-
-	for (i = 0; i < ARRAY_SIZE(settings); i++)
-		if (settings[i].old >= 0)
-			write_number(settings[i].path, settings[i].old);
-}
-
-/* More huge pages than asked for will do as well. */
-static void change_settings(void)
-{
-	unsigned int i;
-	int old;
-
-	for (i = 0; i < ARRAY_SIZE(settings); i++) {
-		old = read_number(settings[i].path);
-		if (old < 0 || (!i && old >= settings[i].value))
-			continue;
-		if (write_number(settings[i].path, settings[i].value))
-			settings[i].old = old;
-	}
-	atexit(restore_settings);
 }
 
 static long ksm_stat(const char *name)
@@ -1067,7 +728,7 @@ static bool is_ksm(const char *mem)
 {
 	uint64_t pfn = pfn_of(mem);
 
-	return pfn && read_u64(kpageflags_fd, pfn) & KPF_KSM;
+	return pfn && kpageflags(pfn) & KPF_KSM;
 }
 
 /* Lets ksmd go over all that is mergeable, often enough to merge it. */
@@ -1076,13 +737,13 @@ static int ksm_scan(void)
 	long from = ksm_stat("full_scans");
 	int i, ret = 0;
 
-	if (from < 0 || !write_number("/sys/kernel/mm/ksm/run", 1))
+	if (from < 0 || !write_file("/sys/kernel/mm/ksm/run", "1"))
 		return because(SKIP, "no KSM");
 	for (i = 0; i < 5000 && ksm_stat("full_scans") < from + 4; i++)
 		usleep(1000);
 	if (i == 5000)
 		ret = because(SKIP, "ksmd is too slow");
-	write_number("/sys/kernel/mm/ksm/run", 0);
+	write_file("/sys/kernel/mm/ksm/run", "0");
 	return ret;
 }
 
@@ -1104,7 +765,7 @@ static int ksm_twins(struct range *r, struct range *twins)
 		return lacking("mmap");
 	twins->area = twins->mem;
 	madvise(twins->mem, twins->size, MADV_NOHUGEPAGE);
-	fill(twins->mem, twins->size, OLD);
+	touch(twins->mem, twins->size, OLD);
 	if (madvise(twins->mem, twins->size, MADV_MERGEABLE) ||
 	    madvise(r->mem, r->size, MADV_MERGEABLE))
 		return lacking("MADV_MERGEABLE");
@@ -1142,54 +803,56 @@ static int ev_ksm(struct range *r)
 
 static const struct timeline {
 	const char *before_name;
-	int (*before)(struct range *r);
+	int (*before[STEPS])(struct range *r);
 	const char *after_name;
-	int (*after)(struct range *r);
+	int (*after[STEPS])(struct range *r);
 	int kinds;
 	int holders;
 } timelines[] = {
-	{ NULL, NULL, NULL, NULL, EVERY, WRITER | READER | SECOND },
-	{ NULL, NULL, "pageout", ev_pageout,
+	{ NULL, {}, NULL, {}, EVERY, WRITER | READER | SECOND },
+	{ NULL, {}, "pageout", { page_out },
 	  PAGEABLE, WRITER | READER | SECOND },
-	{ NULL, NULL, "pageout and read", ev_pageout_read,
+	{ NULL, {}, "pageout and read", { page_out, ev_read },
 	  PAGEABLE | STRADDLE, WRITER | READER },
-	{ NULL, NULL, "mprotect", ev_protect_unprotect,
+	{ NULL, {}, "mprotect", { ev_protect, ev_unprotect },
 	  ALL | ONE | STRADDLE, WRITER | READER | SECOND },
-	{ NULL, NULL, "mprotect, pageout", ev_protect_pageout,
+	{ NULL, {}, "mprotect, pageout",
+	  { ev_protect, page_out, ev_read, ev_unprotect },
 	  PAGEABLE, WRITER | READER },
-	{ NULL, NULL, "clear_refs", ev_clear_refs, ALL, WRITER | READER },
-	{ NULL, NULL, "uffd-wp", ev_uffd_wp, PAGEABLE, WRITER | READER },
-	{ NULL, NULL, "fork", ev_fork, EVERY, WRITER | READER | SECOND },
-	{ NULL, NULL, "fork, child writes", ev_fork_child_writes,
+	{ NULL, {}, "clear_refs", { ev_clear_refs }, ALL, WRITER | READER },
+	{ NULL, {}, "uffd-wp", { ev_uffd_wp }, PAGEABLE, WRITER | READER },
+	{ NULL, {}, "fork", { ev_fork }, EVERY, WRITER | READER | SECOND },
+	{ NULL, {}, "fork, child writes", { ev_fork, ev_child_writes },
 	  ALL | STRADDLE, WRITER | READER },
-	{ NULL, NULL, "fork, child exits", ev_fork_child_exits,
+	{ NULL, {}, "fork, child exits", { ev_fork, ev_child_exits },
 	  ALL, WRITER | READER },
-	{ NULL, NULL, "fork, child forks", ev_fork_fork,
+	{ NULL, {}, "fork, child forks", { ev_fork_fork },
 	  ALL, WRITER | READER },
-	{ NULL, NULL, "read-only fork", ev_protect_fork_unprotect,
+	{ NULL, {}, "read-only fork",
+	  { ev_protect, ev_fork, ev_child_unprotects, ev_unprotect },
 	  ALL, WRITER | READER },
-	{ NULL, NULL, "pageout, fork", ev_pageout_fork,
+	{ NULL, {}, "pageout, fork", { page_out, ev_fork },
 	  PAGEABLE | SWAPPED_THP | ONE, WRITER | READER | SECOND },
-	{ NULL, NULL, "pageout, fork, child writes",
-	  ev_pageout_fork_child_writes, PAGEABLE, WRITER | READER },
-	{ NULL, NULL, "MADV_FREE, pageout", ev_free_pageout,
+	{ NULL, {}, "pageout, fork, child writes",
+	  { page_out, ev_fork, ev_child_writes }, PAGEABLE, WRITER | READER },
+	{ NULL, {}, "MADV_FREE, pageout", { ev_free, page_out },
 	  PAGEABLE, WRITER | READER },
-	{ NULL, NULL, "mremap", ev_move, PAGEABLE, WRITER | READER },
-	{ NULL, NULL, "PMD split", split_pmd, THP, WRITER | READER },
-	{ NULL, NULL, "move_pages", ev_migrate, ALL, WRITER | READER },
-	{ NULL, NULL, "KSM", ev_ksm, BASE | PARTS | SWAPPED | SWAPPED_THP | ONE,
+	{ NULL, {}, "mremap", { ev_move }, PAGEABLE, WRITER | READER },
+	{ NULL, {}, "PMD split", { split_in_middle }, THP, WRITER | READER },
+	{ NULL, {}, "move_pages", { ev_migrate }, ALL, WRITER | READER },
+	{ NULL, {}, "KSM", { ev_ksm }, BASE | PARTS | SWAPPED | SWAPPED_THP | ONE,
 	  WRITER | READER },
-	{ "fork", ev_fork, NULL, NULL, EVERY, WRITER | READER | SECOND },
-	{ "fork", ev_fork, "child writes", ev_child_writes,
+	{ "fork", { ev_fork }, NULL, {}, EVERY, WRITER | READER | SECOND },
+	{ "fork", { ev_fork }, "child writes", { ev_child_writes },
 	  ALL, WRITER | READER },
-	{ "fork", ev_fork, "child exits", ev_child_exits,
+	{ "fork", { ev_fork }, "child exits", { ev_child_exits },
 	  ALL, WRITER | READER | SECOND },
-	{ "fork", ev_fork, "fork", ev_fork, ALL, WRITER | READER },
-	{ "fork", ev_fork, "pageout and read", ev_pageout_read,
+	{ "fork", { ev_fork }, "fork", { ev_fork }, ALL, WRITER | READER },
+	{ "fork", { ev_fork }, "pageout and read", { page_out, ev_read },
 	  PAGEABLE | SWAPPED_THP, WRITER | READER },
-	{ "fork and exit", ev_fork_child_exits, "mprotect",
-	  ev_protect_unprotect, ALL, WRITER | READER },
-	{ "mprotect to read-only", ev_protect, "and back", ev_unprotect,
+	{ "fork and exit", { ev_fork, ev_child_exits }, "mprotect",
+	  { ev_protect, ev_unprotect }, ALL, WRITER | READER },
+	{ "mprotect to read-only", { ev_protect }, "and back", { ev_unprotect },
 	  ALL, READER | SECOND },
 };
 
@@ -1210,7 +873,7 @@ static int check_agreement(struct range *r, const struct holder *h)
 	unsigned int i;
 	int ret = check_peers();
 
-	fill(r->mem, r->size, OWNER);
+	touch(r->mem, r->size, OWNER);
 	if (!ret)
 		ret = check_peers();
 	for (i = 0; i < PEERS && !ret; i++) {
@@ -1269,7 +932,7 @@ static int child_parts(struct range *r, int holder, call_fn *let_go)
 		ret = peer_call(0, let_go, 0);
 	else if (!ret)
 		peer_stop(0);
-	fill(r->mem, r->size, OWNER);
+	touch(r->mem, r->size, OWNER);
 	return ret ? ret : parted_view(r, holder, OWNER);
 }
 
@@ -1308,7 +971,7 @@ static int part_readonly(struct range *r, int holder)
 		ret = do_protect(r, PROT_READ | PROT_WRITE);
 	if (ret)
 		return ret;
-	fill(r->mem, r->size, OWNER);
+	touch(r->mem, r->size, OWNER);
 	return parted_view(r, holder, OWNER);
 }
 
@@ -1339,7 +1002,7 @@ static int part_grandchild_exits(struct range *r, int holder)
 		return ret;
 	peer_stop(1);
 	peer_stop(0);
-	fill(r->mem, r->size, OWNER);
+	touch(r->mem, r->size, OWNER);
 	return parted_view(r, holder, OWNER);
 }
 
@@ -1354,7 +1017,7 @@ static int part_grandchild_looks(struct range *r, int holder)
 		ret = peer_call(0, do_write, CHILD);
 	if (ret)
 		return ret;
-	fill(r->mem, r->size, OWNER);
+	touch(r->mem, r->size, OWNER);
 	ret = peer_call(1, do_expect, OLD);
 	return ret ? ret : parted_view(r, holder, OWNER);
 }
@@ -1428,7 +1091,7 @@ static int do_readv_start(struct range *r, int pid)
 
 	v->size = r->size < READV_PAGES * pagesize ? r->size :
 		  READV_PAGES * pagesize;
-	ret = map_range(&to, v->size, 0, 0);
+	ret = map_range(&to, v->size, 0, MAP_PRIVATE);
 	if (ret)
 		return ret;
 	madvise(to.mem, to.size, MADV_NOHUGEPAGE);
@@ -1474,7 +1137,7 @@ static int readv_self(struct range *r)
 		ret = peer_call(0, do_readv_start, 0);
 	if (!ret)
 		ret = peer_call(0, do_map_over, 0);
-	fill(r->mem, r->size, OWNER);
+	touch(r->mem, r->size, OWNER);
 	return ret ? ret : peer_call(0, do_readv_end, OLD);
 }
 
@@ -1491,7 +1154,7 @@ static int readv_child(struct range *r)
 		ret = peer_call(1, do_readv_start, shared->pids[0]);
 	if (!ret)
 		ret = peer_call(0, do_map_over, 0);
-	fill(r->mem, r->size, OWNER);
+	touch(r->mem, r->size, OWNER);
 	return ret ? ret : peer_call(1, do_readv_end, OLD);
 }
 
@@ -1666,7 +1329,32 @@ static int do_direct_untouched(struct range *r, int arg)
 	return 0;
 }
 
-static int direct_try(struct range *r, int (*event)(struct range *r))
+/* As ev_read(), but of bytes that the disk changes meanwhile. */
+static int ev_touch(struct range *r)
+{
+	size_t i;
+
+	for (i = 0; i < r->size; i += pagesize)
+		__atomic_load_n(r->mem + i, __ATOMIC_RELAXED);
+	return 0;
+}
+
+static const struct direct_event {
+	const char *name;
+	int (*steps[STEPS])(struct range *r);
+	int kinds;
+} direct_events[] = {
+	{ "fork", { ev_fork }, BASE | THP | PARTS | HUGETLB | ONE },
+	{ "fork, child exits", { ev_fork, ev_child_exits }, BASE | THP },
+	{ "pageout", { page_out }, BASE | THP },
+	{ "pageout and read", { page_out, ev_touch }, BASE | THP | PARTS },
+	{ "pageout, fork", { page_out, ev_fork }, BASE | THP | PARTS },
+	{ "clear_refs", { ev_clear_refs }, BASE | THP },
+	{ "mprotect", { ev_protect, ev_unprotect }, BASE | THP | PARTS },
+	{ "uffd-wp", { ev_uffd_wp }, BASE | THP },
+};
+
+static int direct_try(struct range *r, const struct direct_event *e)
 {
 	struct direct *d = &direct;
 	int ret = direct_start(r), end;
@@ -1674,7 +1362,7 @@ static int direct_try(struct range *r, int (*event)(struct range *r))
 
 	if (ret)
 		return ret;
-	ret = event(r);
+	ret = run_steps(r, e->steps);
 	/* At the other end of the page. */
 	for (i = 0; i < d->nr; i++)
 		r->mem[i * d->step + pagesize - 1] = OWNER;
@@ -1686,32 +1374,6 @@ static int direct_try(struct range *r, int (*event)(struct range *r))
 		ret = peer_call(0, do_direct_untouched, 0);
 	return ret;
 }
-
-/* What the timelines have by that name reads a byte that changes here. */
-static int ev_pageout_touch(struct range *r)
-{
-	int ret = ev_pageout(r);
-	size_t i;
-
-	for (i = 0; i < r->size; i += pagesize)
-		__atomic_load_n(r->mem + i, __ATOMIC_RELAXED);
-	return ret;
-}
-
-static const struct direct_event {
-	const char *name;
-	int (*event)(struct range *r);
-	int kinds;
-} direct_events[] = {
-	{ "fork", ev_fork, BASE | THP | PARTS | HUGETLB | ONE },
-	{ "fork, child exits", ev_fork_child_exits, BASE | THP },
-	{ "pageout", ev_pageout, BASE | THP },
-	{ "pageout and read", ev_pageout_touch, BASE | THP | PARTS },
-	{ "pageout, fork", ev_pageout_fork, BASE | THP | PARTS },
-	{ "clear_refs", ev_clear_refs, BASE | THP },
-	{ "mprotect", ev_protect_unprotect, BASE | THP | PARTS },
-	{ "uffd-wp", ev_uffd_wp, BASE | THP },
-};
 
 /*
  * Drops: a thread of the child drops the memory while another one reads on,
@@ -1746,13 +1408,7 @@ struct drop {
 
 static int map_drop_base(struct range *r)
 {
-	int ret = map_range(r, DROP_SIZE, 0, 0);
-
-	if (ret)
-		return ret;
-	madvise(r->mem, r->size, MADV_NOHUGEPAGE);
-	fill(r->mem, r->size, OLD);
-	return 0;
+	return map_base_size(r, DROP_SIZE, MAP_PRIVATE);
 }
 
 static int map_drop_thps(struct range *r, size_t tail)
@@ -1762,14 +1418,14 @@ static int map_drop_thps(struct range *r, size_t tail)
 
 	if (!thpsize)
 		return because(SKIP, "no transparent huge pages");
-	ret = map_range(r, head + tail, thpsize, 0);
+	ret = map_range(r, head + tail, thpsize, MAP_PRIVATE);
 	if (ret)
 		return ret;
 	madvise(r->mem, r->size, MADV_NOHUGEPAGE);
-	fill(r->mem + head, tail, OLD);
+	touch(r->mem + head, tail, OLD);
 	madvise(r->mem, head, MADV_HUGEPAGE);
-	fill(r->mem, head, OLD);
-	if (pmd_mapped_kb(r->mem) != head / 1024)
+	touch(r->mem, head, OLD);
+	if (!pmd_mapped(r->mem, head))
 		return because(SKIP, "got no PMD-mapped THPs");
 	/* The two merge. */
 	madvise(r->mem + head, tail, MADV_HUGEPAGE);
@@ -1789,15 +1445,7 @@ static int map_only_thps(struct range *r)
 
 static int map_drop_hugetlb(struct range *r)
 {
-	int ret;
-
-	if (!hugetlbsize)
-		return because(SKIP, "no hugetlb");
-	ret = map_range(r, DROP_HUGETLB * hugetlbsize, 0, MAP_HUGETLB);
-	if (ret)
-		return because(SKIP, "no free huge pages");
-	fill(r->mem, r->size, OLD);
-	return 0;
+	return map_hugetlb_pages(r, DROP_HUGETLB, MAP_PRIVATE);
 }
 
 static size_t probe_step(const struct drop *d)
@@ -1811,7 +1459,7 @@ static size_t probe_step(const struct drop *d)
 static int do_move_over(struct range *r, int arg)
 {
 	struct range from = {};
-	int ret = map_range(&from, r->size, 0, 0);
+	int ret = map_range(&from, r->size, 0, MAP_PRIVATE);
 
 	(void)arg;
 	if (ret)
@@ -2190,7 +1838,7 @@ static int race_fork(struct range *r, const struct holder *h)
 	if (ret)
 		return ret;
 	for (round = 0; round < FORK_ROUNDS && !ret; round++) {
-		fill(r->mem, r->size, OLD);
+		touch(r->mem, r->size, OLD);
 		pthread_barrier_wait(&race.start);
 		stagger(round);
 		ret = peer_start(r, 0);
@@ -2226,7 +1874,7 @@ static int race_unmap(struct range *r, const struct holder *h)
 	if (ret)
 		return ret;
 	for (round = 0; round < FORK_ROUNDS && !ret; round++) {
-		fill(r->mem, r->size, OLD);
+		touch(r->mem, r->size, OLD);
 		ret = peer_start(r, 0);
 		if (ret)
 			break;
@@ -2235,7 +1883,7 @@ static int race_unmap(struct range *r, const struct holder *h)
 			ret = broken("write");
 		pthread_barrier_wait(&race.start);
 		stagger(round);
-		fill(r->mem, r->size, OWNER);
+		touch(r->mem, r->size, OWNER);
 		pthread_barrier_wait(&race.end);
 		if (!ret && read(peers[0].from[0], &answer, sizeof(answer)) !=
 		    sizeof(answer))
@@ -2243,7 +1891,7 @@ static int race_unmap(struct range *r, const struct holder *h)
 		peer_stop(0);
 		if (!ret)
 			ret = race.ret;
-		fill(r->mem, r->size, DEVICE);
+		touch(r->mem, r->size, DEVICE);
 		if (!ret)
 			ret = check_view(r, h, DEVICE);
 		h->drop();
@@ -2279,7 +1927,7 @@ static int race_migration(struct range *r, const struct holder *h)
 	if (pthread_create(&race.thread, NULL, migrator, &race))
 		return broken("pthread_create");
 	for (round = 0; round < FORK_ROUNDS && !ret; round++) {
-		fill(r->mem, r->size, OLD);
+		touch(r->mem, r->size, OLD);
 		ret = h->take(r);
 		if (!ret)
 			ret = peer_start(r, 0);
@@ -2307,20 +1955,6 @@ static const struct race {
 };
 
 /* What must not be copied, and other scenarios. */
-
-static unsigned long read_vmstat(const char *name)
-{
-	unsigned long value, ret = 0;
-	char key[64];
-	FILE *f = fopen("/proc/vmstat", "r");
-
-	while (f && fscanf(f, "%63s %lu", key, &value) == 2)
-		if (!strcmp(key, name))
-			ret = value;
-	if (f)
-		fclose(f);
-	return ret;
-}
 
 static uint64_t *pfns_of(struct range *r)
 {
@@ -2355,8 +1989,10 @@ static int fork_exit_write(struct range *r)
 	if (!pfn_of(r->mem))
 		ret = look(r->mem, r->size, OLD, "the owner");
 	pfns = pfns_of(r);
-	ret = ev_fork_child_exits(r);
-	fill(r->mem, r->size, OWNER);
+	ret = ev_fork(r);
+	if (!ret)
+		ret = ev_child_exits(r);
+	touch(r->mem, r->size, OWNER);
 	if (ret) {
 		free(pfns);
 		return ret;
@@ -2375,7 +2011,7 @@ static int swapin_write(struct range *r)
 	if (ret)
 		return ret;
 	pfns = pfns_of(r);
-	fill(r->mem, r->size, OWNER);
+	touch(r->mem, r->size, OWNER);
 	return same_pages(r, pfns, "write after swap-in");
 }
 
@@ -2570,7 +2206,7 @@ static int forced_write(struct range *r)
 	if (!ret)
 		ret = check_view(r, &holders[1], OLD);
 unpin:
-	pin_drop();
+	gup_drop();
 	return ret;
 }
 
@@ -2614,7 +2250,7 @@ static int ksm_pin(struct range *r)
 		ret = pin_read(r);
 	if (!ret)
 		ret = check_agreement(r, &holders[1]);
-	pin_drop();
+	gup_drop();
 	if (!ret)
 		ret = look(twins.mem, twins.size, OLD, "the twin");
 	range_free(&twins);
@@ -2651,7 +2287,7 @@ static int ksm_short_term(struct range *r)
 		else
 			free(pfns);
 	}
-	fill(r->mem, r->size, OWNER);
+	touch(r->mem, r->size, OWNER);
 	if (!ret)
 		ret = check_view(r, splice, OLD);
 	if (!ret)
@@ -2678,7 +2314,7 @@ static int zero_short_term(struct range *r)
 		ret = same_pages(r, pfns, "zero pages");
 	else
 		free(pfns);
-	fill(r->mem, r->size, OWNER);
+	touch(r->mem, r->size, OWNER);
 	return ret ? ret : check_view(r, splice, 0);
 }
 
@@ -2725,14 +2361,14 @@ static int hugetlb_exhausted(struct range *r, int (*pin)(struct range *r))
 	if (ret)
 		return ret;
 	ret = map_range(&rest, (nr_free - reserved) * hugetlbsize, 0,
-			MAP_HUGETLB);
+			MAP_PRIVATE | MAP_HUGETLB);
 	if (ret)
 		goto unpin;
-	fill(rest.mem, rest.size, OLD);
+	touch(rest.mem, rest.size, OLD);
 	ret = peer_start(r, 0);
 	if (ret)
 		ret = errno == ENOMEM ? 0 : broken("fork");
-	fill(r->mem, r->size, OWNER);
+	touch(r->mem, r->size, OWNER);
 	if (!ret)
 		ret = check_view(r, h, OWNER);
 	if (!ret && h->store) {
@@ -2743,7 +2379,7 @@ static int hugetlb_exhausted(struct range *r, int (*pin)(struct range *r))
 	range_free(&rest);
 unpin:
 	peer_stop(0);
-	pin_drop();
+	gup_drop();
 	range_free(r);
 	if (!ret && (free_huge() != nr_free + 1 || reserved_huge() != reserved))
 		ret = because(1, "%ld free and %ld reserved huge pages, not %ld and %ld",
@@ -2772,7 +2408,7 @@ static int hugetlb_counters(struct range *r)
 		ret = peer_start(r, 0);
 	if (!ret)
 		ret = check_agreement(r, &holders[0]);
-	pin_drop();
+	gup_drop();
 	peer_stop(0);
 	range_free(r);
 	if (!ret && (free_huge() != nr_free + 1 || reserved_huge() != reserved))
@@ -2815,18 +2451,18 @@ static const struct scenario {
 
 static const struct kind {
 	const char *name;
-	int (*map)(struct range *r);
+	int (*map)(struct range *r, int flags);
 	int is;
 } kinds[] = {
 	{ "base pages", map_base, BASE },
 	{ "PMD-mapped THP", map_thp, THP },
-	{ "PTE-mapped THP", map_pte_thp, PARTS },
+	{ "PTE-mapped THP", map_split_thp, PARTS },
 	{ "one page of a THP", map_one_pte_thp, ONE },
 	{ "halves of two THPs", map_two_thps, STRADDLE },
 	{ "hugetlb", map_hugetlb, HUGETLB },
 	{ "swapped base pages", map_swapped_base, SWAPPED },
 	{ "swapped THP", map_swapped_thp, SWAPPED_THP },
-	{ "swapped PTE-mapped THP", map_swapped_pte_thp,
+	{ "swapped PTE-mapped THP", map_swapped_split_thp,
 	  SWAPPED_THP },
 };
 
@@ -2842,33 +2478,22 @@ static bool begin(const char *name)
 	return !dry;
 }
 
-static void report(int ret, const char *name)
-{
-	if (ret)
-		ksft_print_msg("%s\n", shared->why);
-	if (ret == SKIP)
-		ksft_test_result_skip("%s\n", name);
-	else
-		ksft_test_result(!ret, "%s\n", name);
-	fflush(stdout);
-}
-
 /* What a case finds, and what is there no more after it. */
 static int case_open(const struct kind *k, struct range *r)
 {
 	memset(r, 0, sizeof(*r));
 	peers_open();
-	gup_fd = open("/sys/kernel/debug/gup_test", O_RDWR);
+	gup.fd = open("/sys/kernel/debug/gup_test", O_RDWR);
 	if (pipe(pipe_fds))
 		ksft_exit_fail_msg("pipe: %s\n", strerror(errno));
-	return k->map(r);
+	return k->map(r, MAP_PRIVATE);
 }
 
 static void case_close(struct range *r)
 {
 	peers_close();
-	if (gup_fd >= 0)
-		close(gup_fd);
+	if (gup.fd >= 0)
+		close(gup.fd);
 	close(pipe_fds[0]);
 	close(pipe_fds[1]);
 	range_free(r);
@@ -2892,20 +2517,20 @@ static void run_case(const char *name, const struct kind *k, test_fn *run,
 			ret = run(&r, test, h);
 		case_close(&r);
 	} while (direct.too_fast && --tries);
-	report(ret, name);
+	report(name, ret);
 }
 
 static int run_timeline(struct range *r, const void *test,
 			const struct holder *h)
 {
 	const struct timeline *t = test;
-	int ret = t->before ? t->before(r) : 0;
+	int ret = run_steps(r, t->before);
 
 	if (ret)
 		return ret;
 	ret = h->take(r);
-	if (!ret && t->after)
-		ret = t->after(r);
+	if (!ret)
+		ret = run_steps(r, t->after);
 	if (!ret)
 		ret = check_agreement(r, h);
 	h->drop();
@@ -2945,7 +2570,7 @@ static int run_direct(struct range *r, const void *test, const struct holder *h)
 
 	(void)h;
 	if (!ret)
-		ret = direct_try(r, e->event);
+		ret = direct_try(r, e);
 	direct_close();
 	return ret;
 }
@@ -3058,7 +2683,7 @@ static void run_drops(void)
 		snprintf(name, sizeof(name), "stale reader, %s", d->name);
 		if (!begin(name))
 			continue;
-		report(run_drop(d), name);
+		report(name, run_drop(d));
 	}
 }
 
@@ -3072,19 +2697,13 @@ static void run_all(void)
 	run_races();
 }
 
-static size_t read_size(const char *path, const char *format, size_t unit)
-{
-	unsigned long value = 0;
-	char line[128];
-	FILE *f = fopen(path, "r");
-
-	while (f && fgets(line, sizeof(line), f))
-		if (sscanf(line, format, &value) == 1)
-			break;
-	if (f)
-		fclose(f);
-	return value * unit;
-}
+static struct setting needed[] = {
+	{ "/proc/sys/vm/nr_hugepages", "24", true },	/* for all cases */
+	{ "/sys/kernel/mm/ksm/run", "0" },
+	{ "/sys/kernel/mm/ksm/sleep_millisecs", "1" },
+	{ "/sys/kernel/mm/ksm/pages_to_scan", "10000" },
+	{}
+};
 
 int main(int argc, char **argv)
 {
@@ -3107,25 +2726,19 @@ int main(int argc, char **argv)
 	ksft_print_header();
 
 	main_pid = getpid();
-	pagesize = getpagesize();
-	thpsize = read_size("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size",
-			    "%lu", 1);
-	hugetlbsize = read_size("/proc/meminfo", "Hugepagesize: %lu kB", 1024);
+	pin_memory_init();
 	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE,
 		      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	pagemap_fd = open("/proc/self/pagemap", O_RDONLY);
-	clear_refs_fd = open("/proc/self/clear_refs", O_WRONLY);
 	kpagecount_fd = open("/proc/kpagecount", O_RDONLY);
-	kpageflags_fd = open("/proc/kpageflags", O_RDONLY);
 	if (shared == MAP_FAILED)
 		ksft_exit_fail_msg("mmap: %s\n", strerror(errno));
-	if (geteuid() || pagemap_fd < 0 || kpagecount_fd < 0 ||
-	    kpageflags_fd < 0)
+	why = shared->why;
+	if (geteuid() || kpagecount_fd < 0 || kpageflags_fd < 0)
 		ksft_exit_skip("needs root and CONFIG_PROC_PAGE_MONITOR\n");
 	/* Grandchildren whose parent has gone. */
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	signal(SIGPIPE, SIG_IGN);
-	change_settings();
+	change_settings(needed);
 
 	dry = true;
 	run_all();

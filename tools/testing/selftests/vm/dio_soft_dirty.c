@@ -13,224 +13,38 @@
  * and mke2fs for the files. What this kernel lacks is skipped.
  */
 #define _GNU_SOURCE
-#include <errno.h>
-#include <fcntl.h>
 #include <linux/aio_abi.h>
 #include <pthread.h>
 #include <sched.h>
-#include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/uio.h>
 #include <time.h>
-#include <unistd.h>
 
-#include "../kselftest.h"
+#define LONG_PAGES	300		/* more than fit into one bio of 5.10 */
+#define BASE_PAGES	LONG_PAGES
 
-#ifndef ARRAY_SIZE
-#define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
-#endif
+#include "pin_memory.h"
 
 #ifndef RWF_NOWAIT
 #define RWF_NOWAIT	8
 #endif
 
-#define PM_SOFT_DIRTY	0x0080000000000000ULL	/* bit 55 of a pagemap entry */
-
 #define SECTOR		512
-#define LONG_PAGES	300		/* more than fit into one bio of 5.10 */
 #define AT		3		/* the page that short reads begin at */
 #define BALLAST		3		/* reads that use up the disk's credit */
 #define TRIES		5		/* at a read that was over too soon */
 #define RAW_AT		(16 << 20)	/* on the disk, behind the filesystem */
 #define IMAGE_SIZE	(4 << 20)	/* of the filesystem */
 
-#define SKIP		(-1)
 #define TOO_FAST	(-2)
 
-static size_t pagesize, thpsize;
-static int pagemap_fd, clear_refs_fd;
 static const char *disk;
-static char why[160];			/* of the last skip or failure */
-
-/* Notes the reason, and is what the test returns. */
-#define because(ret, fmt, ...) \
-	(snprintf(why, sizeof(why), fmt, ##__VA_ARGS__), (ret))
-
-/* An operation of the test itself failed: that is a failure, not a skip. */
-static int broken(const char *what)
-{
-	return because(1, "%s: %s", what, strerror(errno));
-}
-
-static int lacking(const char *what)
-{
-	return because(SKIP, "%s: %s", what, strerror(errno));
-}
-
-/* Soft-dirty tracking, and pins. */
-
-static void clear_soft_dirty(void)
-{
-	if (pwrite(clear_refs_fd, "4", 1, 0) != 1)
-		ksft_exit_fail_msg("clear_refs: %s\n", strerror(errno));
-}
-
-static size_t count_dirty(const char *mem, size_t nr)
-{
-	unsigned long long entry;	/* of 64 bits */
-	off_t at = (uintptr_t)mem / pagesize * sizeof(entry);
-	size_t i, dirty = 0;
-
-	for (i = 0; i < nr; i++, at += sizeof(entry)) {
-		if (pread(pagemap_fd, &entry, sizeof(entry), at) !=
-		    sizeof(entry))
-			ksft_exit_fail_msg("pagemap: %s\n", strerror(errno));
-		dirty += !!(entry & PM_SOFT_DIRTY);
-	}
-	return dirty;
-}
-
-/* The sum of what the lines of a file that match format say, or -1. */
-static long sum_of(const char *path, const char *format)
-{
-	FILE *f = fopen(path, "r");
-	long value, sum = -1;
-	char line[512];
-
-	while (f && fgets(line, sizeof(line), f))
-		if (sscanf(line, format, &value) == 1)
-			sum = (sum < 0 ? 0 : sum) + value;
-	if (f)
-		fclose(f);
-	return sum;
-}
 
 /* The pins that are held in the whole machine, should nothing else run. */
 static long pins(void)
 {
-	char dummy;
-	int fd = open("/proc/sys/vm/stat_refresh", O_RDONLY);
-
-	if (fd >= 0) {
-		if (read(fd, &dummy, 1) < 0)
-			ksft_print_msg("stat_refresh: %s\n", strerror(errno));
-		close(fd);
-	}
-	return sum_of("/proc/vmstat", "nr_foll_pin_acquired %ld") -
-	       sum_of("/proc/vmstat", "nr_foll_pin_released %ld");
-}
-
-/* Are pins told apart by base page, and those for writing from others? */
-static bool pins_counted(void)
-{
-	return sum_of("/proc/self/smaps_rollup", "Pinned: %ld kB") >= 0;
-}
-
-/* Memory, by kind. */
-
-struct range {
-	char *mem;			/* what is tested */
-	size_t nr;			/* its pages */
-	char *area;			/* what is mapped for it */
-	size_t area_size;
-	bool huge;
-};
-
-static void range_free(struct range *r)
-{
-	if (r->area)
-		munmap(r->area, r->area_size);
-	r->area = NULL;
-}
-
-static int map_range(struct range *r, size_t size, size_t align, int flags)
-{
-	r->area_size = size + align;
-	r->area = mmap(NULL, r->area_size, PROT_READ | PROT_WRITE,
-		       flags | MAP_ANONYMOUS, -1, 0);
-	if (r->area == MAP_FAILED) {
-		r->area = NULL;
-		return lacking("mmap");
-	}
-	r->mem = r->area;
-	if (align)
-		r->mem = (char *)(((uintptr_t)r->area + align - 1) &
-				  ~(align - 1));
-	r->nr = size / pagesize;
-	return 0;
-}
-
-static int map_base_flags(struct range *r, int flags)
-{
-	int ret = map_range(r, LONG_PAGES * pagesize, 0, flags);
-
-	if (ret)
-		return ret;
-	madvise(r->area, r->area_size, MADV_NOHUGEPAGE);
-	memset(r->mem, 1, r->nr * pagesize);
-	return 0;
-}
-
-static int map_base(struct range *r)
-{
-	return map_base_flags(r, MAP_PRIVATE);
-}
-
-static int map_shared(struct range *r)
-{
-	return map_base_flags(r, MAP_SHARED);
-}
-
-static bool pmd_mapped(void)
-{
-	return sum_of("/proc/self/smaps", "AnonHugePages: %ld kB") > 0 ||
-	       sum_of("/proc/self/smaps", "ShmemPmdMapped: %ld kB") > 0;
-}
-
-static int map_thp_flags(struct range *r, int flags)
-{
-	int ret;
-
-	if (!thpsize)
-		return because(SKIP, "no transparent huge pages");
-	ret = map_range(r, thpsize, thpsize, flags);
-	if (ret)
-		return ret;
-	r->huge = true;
-	madvise(r->mem, thpsize, MADV_HUGEPAGE);
-	memset(r->mem, 1, thpsize);
-	return pmd_mapped() ? 0 : because(SKIP, "got no PMD-mapped THP");
-}
-
-static int map_thp(struct range *r)
-{
-	return map_thp_flags(r, MAP_PRIVATE);
-}
-
-static int map_shared_thp(struct range *r)
-{
-	return map_thp_flags(r, MAP_SHARED);
-}
-
-static int map_pte_thp(struct range *r)
-{
-	int ret = map_thp(r);
-
-	if (ret)
-		return ret;
-	/* A change of protection in the middle splits the PMD, not the THP. */
-	if (mprotect(r->mem + pagesize, pagesize, PROT_READ) ||
-	    mprotect(r->mem + pagesize, pagesize, PROT_READ | PROT_WRITE))
-		return broken("mprotect");
-	memset(r->mem, 2, thpsize);
-	return pmd_mapped() ? because(1, "the PMD was not split") : 0;
+	return read_vmstat("nr_foll_pin_acquired") -
+	       read_vmstat("nr_foll_pin_released");
 }
 
 #define BASE		1
@@ -243,14 +57,25 @@ static int map_pte_thp(struct range *r)
 static const struct kind {
 	const char *name;
 	int is;
-	int (*map)(struct range *r);
+	int (*map)(struct range *r, int flags);
+	int flags;
 } kinds[] = {
-	{ "base pages", BASE, map_base },
-	{ "PMD-mapped THP", THP, map_thp },
-	{ "PTE-mapped THP", PTE_THP, map_pte_thp },
-	{ "shared memory", SHARED, map_shared },
-	{ "shared THP", SHARED_THP, map_shared_thp },
+	{ "base pages", BASE, map_base, MAP_PRIVATE },
+	{ "PMD-mapped THP", THP, map_thp, MAP_PRIVATE },
+	{ "PTE-mapped THP", PTE_THP, map_pte_thp, MAP_PRIVATE },
+	{ "shared memory", SHARED, map_base, MAP_SHARED },
+	{ "shared THP", SHARED_THP, map_thp, MAP_SHARED },
 };
+
+static int map_kind(struct range *r, const struct kind *k)
+{
+	int ret = k->map(r, k->flags);
+
+	/* All of it, not the first byte of each page: reads are of sectors. */
+	if (!ret)
+		memset(r->mem, *r->mem, r->size);
+	return ret;
+}
 
 /* What is read: LONG_PAGES and a sector at start, of which we have a copy. */
 
@@ -268,7 +93,7 @@ static struct file {
 	int hole_fd;			/* a page, a hole of one, a page */
 	off_t start, end;
 	char *copy;
-	char why[160];			/* there is none */
+	char why[WHY_SIZE];		/* there is none */
 } files[] = {
 	{ .name = "disk", .is = DISK, .fd = -1, .hole_fd = -1 },
 	{ .name = "ext2", .is = EXT2, .fd = -1, .hole_fd = -1 },
@@ -588,7 +413,7 @@ static int check_clean(struct range *r)
 	size_t dirty;
 
 	clear_soft_dirty();
-	dirty = count_dirty(r->mem, r->nr);
+	dirty = count_dirty(r->mem, r->size);
 	if (dirty)
 		return because(1, "%zu pages are dirty after all", dirty);
 	return 0;
@@ -616,12 +441,12 @@ static int read_in_flight(struct file *f, struct range *r, bool by_thread,
 	ret = ret ?: check_data(mem, f->copy, size);
 	if (ret)
 		return ret;
-	dirty = count_dirty(mem, nr);
+	dirty = count_dirty(mem, size);
 	if (dirty != nr)
 		return because(1, "lost: %zu of %zu pages that were read into",
 			       nr - dirty, nr);
-	all = count_dirty(r->mem, r->nr);
-	if (all != nr && (!r->huge || pins_counted()))
+	all = count_dirty(r->mem, r->size);
+	if (all != nr && (!r->large || accounting))
 		return because(1, "%zu pages are dirty that were not written",
 			       all - nr);
 	return check_clean(r);
@@ -683,7 +508,7 @@ static int do_parts(struct file *f, struct range *r)
 	}
 	if (ret)
 		return ret;
-	dirty = count_dirty(mem, 3);
+	dirty = count_dirty(mem, 3 * pagesize);
 	if (dirty != 3)
 		return because(1, "lost: %zu of 3 pages that were read into",
 			       3 - dirty);
@@ -711,8 +536,8 @@ static int do_write(struct file *f, struct range *r)
 	ret = ret ?: check_ret(2 * pagesize);
 	if (ret)
 		return ret;
-	dirty = count_dirty(r->mem, r->nr);
-	if (dirty && !pins_counted())
+	dirty = count_dirty(r->mem, r->size);
+	if (dirty && !accounting)
 		return because(SKIP, "this kernel does not tell pins apart");
 	if (dirty)
 		return because(1, "%zu pages are dirty that were only read",
@@ -769,7 +594,7 @@ static int do_unmapped(struct file *f, struct range *r)
 		if (!ret && io.ret > 0)
 			ret = check_data(mem, f->copy, 2 * pagesize);
 		clear_soft_dirty();
-		if (!ret && count_dirty(r->mem, AT + 2))
+		if (!ret && count_dirty(r->mem, (AT + 2) * pagesize))
 			ret = because(1, "pages are dirty after all");
 	}
 	return ret;
@@ -794,7 +619,7 @@ static int do_hole(struct file *f, struct range *r)
 		for (i = pagesize; !ret && i < 2 * pagesize; i++)
 			if (mem[i])
 				ret = because(1, "the hole is not zero");
-		if (!ret && count_dirty(mem, 3) != 3)
+		if (!ret && count_dirty(mem, 3 * pagesize) != 3)
 			ret = because(1, "lost: pages that were read into");
 		ret = ret ?: check_clean(r);
 	}
@@ -893,7 +718,7 @@ static void run_case(const struct scenario *s, struct file *f,
 
 	snprintf(name, sizeof(name), "%s, %s: %s", s->name, f->name, k->name);
 	before = pins();
-	ret = f->why[0] ? because(SKIP, "%s", f->why) : k->map(&r);
+	ret = f->why[0] ? because(SKIP, "%s", f->why) : map_kind(&r, k);
 	ret = ret ?: s->run(f, &r);
 	range_free(&r);
 	/* An unpin may come after the reader was woken. */
@@ -905,12 +730,7 @@ static void run_case(const struct scenario *s, struct file *f,
 	}
 	if (!ret && after != before)
 		ret = because(1, "%ld pins are left", after - before);
-	if (ret)
-		ksft_print_msg("%s\n", why);
-	if (ret == SKIP)
-		ksft_test_result_skip("%s\n", name);
-	else
-		ksft_test_result(!ret, "%s\n", name);
+	report(name, ret);
 }
 
 static void run_all(int *plan)
@@ -940,31 +760,14 @@ static void run_all(int *plan)
 	}
 }
 
-/* Shared THPs where madvise() asks for them; put back at exit. */
-static char shmem_was[32];
-
-static void set_shmem(const char *word)
-{
-	int fd = open("/sys/kernel/mm/transparent_hugepage/shmem_enabled",
-		      O_RDWR);
-	char line[128] = "", *at;
-
-	if (fd < 0)
-		return;
-	if (read(fd, line, sizeof(line) - 1) > 0) {
-		at = strchr(line, '[');
-		if (at)
-			sscanf(at, "[%31[a-z_]]", shmem_was);
-	}
-	if (write(fd, word, strlen(word)) < 0)
-		shmem_was[0] = 0;
-	close(fd);
-}
+static struct setting needed[] = {
+	{ "/sys/kernel/mm/transparent_hugepage/shmem_enabled", "advise" },
+	{}
+};
 
 int main(int argc, char **argv)
 {
 	int opt, plan = 0;
-	long size;
 
 	while ((opt = getopt(argc, argv, "d:")) != -1) {
 		if (opt != 'd') {
@@ -976,15 +779,10 @@ int main(int argc, char **argv)
 	}
 	ksft_print_header();
 
-	pagesize = getpagesize();
-	size = sum_of("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size",
-		      "%ld");
-	thpsize = size > 0 ? size : 0;
 	if (!disk)
 		ksft_exit_skip("no slow disk (-d)\n");
-	pagemap_fd = open("/proc/self/pagemap", O_RDONLY);
-	clear_refs_fd = open("/proc/self/clear_refs", O_WRONLY);
-	if (geteuid() || pagemap_fd < 0 || clear_refs_fd < 0)
+	pin_memory_init();
+	if (geteuid() || clear_refs_fd < 0)
 		ksft_exit_skip("needs root and CONFIG_MEM_SOFT_DIRTY\n");
 	if (syscall(__NR_io_setup, 1, &io_ctx) ||
 	    syscall(__NR_io_setup, 32, &ballast_ctx))
@@ -993,12 +791,10 @@ int main(int argc, char **argv)
 	if (!mkdtemp(dir))
 		ksft_exit_fail_msg("%s: %s\n", dir, strerror(errno));
 
-	set_shmem("advise");
+	change_settings(needed);
 	run_all(&plan);
 	ksft_set_plan(plan);
 	run_all(NULL);
-	if (shmem_was[0])
-		set_shmem(shmem_was);
 	rmdir(dir);
 
 	if (ksft_get_fail_cnt())

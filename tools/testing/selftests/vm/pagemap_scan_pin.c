@@ -550,7 +550,7 @@ int main(int argc, char **argv)
 	}
 	ksft_print_header();
 
-	pin_memory_init();
+	pin_tracker_init();
 	if (!scans())
 		ksft_exit_skip("no PAGEMAP_SCAN, or no asynchronous write-protection (%s)\n",
 			       why);

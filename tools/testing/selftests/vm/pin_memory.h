@@ -28,6 +28,9 @@
 #define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
 #endif
 
+#ifndef MADV_PAGEOUT
+#define MADV_PAGEOUT	21
+#endif
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE	25
 #endif
@@ -40,18 +43,25 @@
 #define PM_PRESENT	0x8000000000000000ULL
 #define KPF_PINNED	0x0000080000000000ULL	/* of a kpageflags entry: 43 */
 
+#ifndef BASE_PAGES
 #define BASE_PAGES	256		/* in a range of base pages */
+#endif
+
+#define WHY_SIZE	200
 
 #define SKIP		(-1)
 
 static size_t pagesize, thpsize, hugetlbsize;
-static int pagemap_fd = -1, kpageflags_fd = -1;
+static int pagemap_fd = -1, kpageflags_fd = -1, clear_refs_fd = -1;
 static bool accounting;			/* this kernel counts pins by base page */
-static char why[200];			/* of the last skip or failure */
+static char own_why[WHY_SIZE];
+
+/* Of the last skip or failure; elsewhere if other processes note it, too. */
+static char *why = own_why;
 
 /* Notes the reason, and is what the test returns. */
 #define because(ret, fmt, ...) \
-	(snprintf(why, sizeof(why), fmt, ##__VA_ARGS__), (ret))
+	(snprintf(why, WHY_SIZE, fmt, ##__VA_ARGS__), (ret))
 
 /* An operation of the test itself failed: that is a failure, not a skip. */
 static inline int broken(const char *what)
@@ -150,14 +160,19 @@ static inline void read_pagemap(int fd, const char *mem, size_t nr,
 		ksft_exit_fail_msg("pagemap: %s\n", strerror(errno));
 }
 
+static inline uint64_t read_u64(int fd, uint64_t index)
+{
+	uint64_t value = 0;
+
+	if (pread(fd, &value, sizeof(value), index * sizeof(value)) !=
+	    sizeof(value))
+		return 0;
+	return value;
+}
+
 static inline uint64_t kpageflags(uint64_t pfn)
 {
-	uint64_t flags = 0;
-
-	if (pread(kpageflags_fd, &flags, sizeof(flags), pfn * sizeof(flags)) !=
-	    sizeof(flags))
-		return 0;
-	return flags;
+	return read_u64(kpageflags_fd, pfn);
 }
 
 /* How many base pages of all memory does the kernel say are pinned? */
@@ -174,6 +189,28 @@ static inline size_t count_pinned(void)
 		at += n;
 	}
 	return pinned;
+}
+
+/* Soft-dirty tracking. */
+
+static inline void clear_soft_dirty(void)
+{
+	if (pwrite(clear_refs_fd, "4", 1, 0) != 1)
+		ksft_exit_fail_msg("clear_refs: %s\n", strerror(errno));
+}
+
+static inline size_t count_dirty(const char *mem, size_t size)
+{
+	size_t i, dirty = 0, nr = size / pagesize;
+	uint64_t *pm = calloc(nr, sizeof(*pm));
+
+	if (!pm)
+		ksft_exit_fail_msg("no memory\n");
+	read_pagemap(pagemap_fd, mem, nr, pm);
+	for (i = 0; i < nr; i++)
+		dirty += !!(pm[i] & PM_SOFT_DIRTY);
+	free(pm);
+	return dirty;
 }
 
 /* Memory, by kind. */
@@ -250,9 +287,9 @@ static inline int map_range(struct range *r, size_t size, size_t align,
 	return 0;
 }
 
-static inline int map_base(struct range *r, int flags)
+static inline int map_base_size(struct range *r, size_t size, int flags)
 {
-	int ret = map_range(r, BASE_PAGES * pagesize, 0, flags);
+	int ret = map_range(r, size, 0, flags);
 
 	if (ret)
 		return ret;
@@ -261,16 +298,21 @@ static inline int map_base(struct range *r, int flags)
 	return 0;
 }
 
-static inline int map_thp(struct range *r, int flags)
+static inline int map_base(struct range *r, int flags)
+{
+	return map_base_size(r, BASE_PAGES * pagesize, flags);
+}
+
+static inline int map_thps(struct range *r, size_t nr, int flags)
 {
 	int ret;
 
 	if (!thpsize)
 		return because(SKIP, "no transparent huge pages");
-	ret = map_range(r, thpsize, thpsize, flags);
+	ret = map_range(r, nr * thpsize, thpsize, flags);
 	if (ret)
 		return ret;
-	/* Only the THP: what smaps says is then about it alone. */
+	/* Only the THPs: what smaps says is then about them alone. */
 	madvise(r->mem, r->size, MADV_HUGEPAGE);
 	touch(r->mem, r->size, 1);
 	if (!pmd_mapped(r->mem, r->size))
@@ -280,20 +322,45 @@ static inline int map_thp(struct range *r, int flags)
 	return 0;
 }
 
+static inline int map_thp(struct range *r, int flags)
+{
+	return map_thps(r, 1, flags);
+}
+
+static inline int protect_unprotect(char *mem, size_t size)
+{
+	return mprotect(mem, size, PROT_READ) ||
+	       mprotect(mem, size, PROT_READ | PROT_WRITE) ?
+	       broken("mprotect") : 0;
+}
+
+static inline int page_out(struct range *r)
+{
+	return madvise(r->mem, r->size, MADV_PAGEOUT) ?
+	       lacking("MADV_PAGEOUT") : 0;
+}
+
+/* A change of protection in the middle splits the PMD, not the THP. */
+static inline int split_pmd(struct range *r, size_t middle)
+{
+	int ret = protect_unprotect(r->mem + middle, pagesize);
+
+	if (ret)
+		return ret;
+	r->thp = false;
+	return pmd_mapped(r->mem, r->size) ?
+	       because(1, "the PMD was not split") : 0;
+}
+
 static inline int map_pte_thp(struct range *r, int flags)
 {
 	int ret = map_thp(r, flags);
 
-	if (ret)
-		return ret;
-	/* A change of protection in the middle splits the PMD, not the THP. */
-	if (mprotect(r->mem + pagesize, pagesize, PROT_READ) ||
-	    mprotect(r->mem + pagesize, pagesize, PROT_READ | PROT_WRITE))
-		return broken("mprotect");
-	touch(r->mem, r->size, 2);
-	r->thp = false;
-	return pmd_mapped(r->mem, r->size) ?
-	       because(1, "the PMD was not split") : 0;
+	if (!ret)
+		ret = split_pmd(r, pagesize);
+	if (!ret)
+		touch(r->mem, r->size, 2);
+	return ret;
 }
 
 static inline int move(struct range *r, size_t skip)
@@ -339,18 +406,23 @@ static inline int map_part_moved_thp(struct range *r, int flags)
 	return ret ? ret : move(r, thpsize / 2);
 }
 
-static inline int map_hugetlb(struct range *r, int flags)
+static inline int map_hugetlb_pages(struct range *r, size_t nr, int flags)
 {
 	int ret;
 
 	if (!hugetlbsize)
 		return because(SKIP, "no hugetlb");
-	ret = map_range(r, hugetlbsize, 0, flags | MAP_HUGETLB);
+	ret = map_range(r, nr * hugetlbsize, 0, flags | MAP_HUGETLB);
 	if (ret)
 		return because(SKIP, "no free huge page");
 	r->unit = hugetlbsize;
 	touch(r->mem, r->size, 1);
 	return 0;
+}
+
+static inline int map_hugetlb(struct range *r, int flags)
+{
+	return map_hugetlb_pages(r, 1, flags);
 }
 
 /* gup_test as the device: one range for each time that it is opened. */
@@ -464,16 +536,22 @@ struct ring {
 	size_t rings_size, sqes_size;
 };
 
-static inline void ring_close(struct ring *ring)
+/* Who else has it open, or a worker of the kernel, may unpin the buffers later. */
+static inline void ring_leave(struct ring *ring)
 {
 	if (ring->rings)
 		munmap(ring->rings, ring->rings_size);
 	if (ring->sqes)
 		munmap(ring->sqes, ring->sqes_size);
-	/* What is left for the kernel to do after close() may take its time. */
+	close(ring->fd);
+	ring->fd = -1;
+}
+
+static inline void ring_close(struct ring *ring)
+{
 	syscall(__NR_io_uring_register, ring->fd, IORING_UNREGISTER_BUFFERS,
 		NULL, 0);
-	close(ring->fd);
+	ring_leave(ring);
 }
 
 static inline int ring_open(struct ring *ring)
@@ -485,7 +563,7 @@ static inline int ring_open(struct ring *ring)
 	if (ring->fd < 0)
 		return lacking("no io_uring");
 	if (!(ring->p.features & IORING_FEAT_SINGLE_MMAP)) {
-		ring_close(ring);
+		ring_leave(ring);
 		return because(SKIP, "io_uring of before 5.4");
 	}
 	sq = ring->p.sq_off.array + ring->p.sq_entries * sizeof(__u32);
@@ -502,7 +580,7 @@ static inline int ring_open(struct ring *ring)
 	if ((void *)ring->sqes == MAP_FAILED)
 		ring->sqes = NULL;
 	if (!ring->rings || !ring->sqes) {
-		ring_close(ring);
+		ring_leave(ring);
 		return broken("mmap of the ring");
 	}
 	return 0;
@@ -516,9 +594,9 @@ static inline int ring_register(struct ring *ring, const struct iovec *iov,
 	       lacking("IORING_REGISTER_BUFFERS") : 0;
 }
 
-/* Submits one READ_FIXED of size bytes of the file to mem, and waits. */
-static inline int ring_read(struct ring *ring, int file, int index, char *mem,
-			    size_t size)
+/* Copies size bytes between the file and a fixed buffer's mem, and waits. */
+static inline int ring_copy(struct ring *ring, int opcode, int file, int index,
+			    char *mem, size_t size)
 {
 	unsigned int *sq_tail = (void *)(ring->rings + ring->p.sq_off.tail);
 	unsigned int *sq_mask = (void *)(ring->rings + ring->p.sq_off.ring_mask);
@@ -529,7 +607,7 @@ static inline int ring_read(struct ring *ring, int file, int index, char *mem,
 	int res;
 
 	memset(ring->sqes, 0, sizeof(*ring->sqes));
-	ring->sqes->opcode = IORING_OP_READ_FIXED;
+	ring->sqes->opcode = opcode;
 	ring->sqes->fd = file;
 	ring->sqes->addr = (uintptr_t)mem;
 	ring->sqes->len = size;
@@ -544,7 +622,9 @@ static inline int ring_read(struct ring *ring, int file, int index, char *mem,
 	__atomic_store_n(cq_head, *cq_head + 1, __ATOMIC_RELEASE);
 	if (res != (int)size) {
 		errno = res < 0 ? -res : EIO;
-		return broken("IORING_OP_READ_FIXED");
+		return broken(opcode == IORING_OP_READ_FIXED ?
+			      "IORING_OP_READ_FIXED" :
+			      "IORING_OP_WRITE_FIXED");
 	}
 	return 0;
 }
@@ -579,35 +659,32 @@ static inline int pipe_splice(int pipefd[2], char *mem, size_t size)
 
 /* Settings that some cases need; put back at exit. */
 
-static struct setting {
+struct setting {
 	const char *path;
 	const char *value;
 	bool more;			/* more will do as well */
 	char old[32];
-} settings[] = {
-	{ "/sys/kernel/mm/transparent_hugepage/shmem_enabled", "advise" },
-	{ "/proc/sys/vm/nr_hugepages", "4", true },
-	/* Only when a case wants it to, khugepaged collapses what was split. */
-	{ "/sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs",
-	  "100000000", true },
 };
+
+static struct setting *settings;	/* the last one has no path */
 
 static inline void restore_settings(void)
 {
-	unsigned int i;
+	struct setting *s;
 
-	for (i = 0; i < ARRAY_SIZE(settings); i++)
-		if (settings[i].old[0])
-			write_file(settings[i].path, settings[i].old);
+	for (s = settings; s->path; s++)
+		if (s->old[0])
+			write_file(s->path, s->old);
 }
 
-static inline void change_settings(void)
+static inline void change_settings(struct setting *list)
 {
 	char line[128], *chosen;
 	struct setting *s;
 	FILE *f;
 
-	for (s = settings; s < settings + ARRAY_SIZE(settings); s++) {
+	settings = list;
+	for (s = list; s->path; s++) {
 		f = fopen(s->path, "r");
 		if (!f)
 			continue;
@@ -666,10 +743,20 @@ static inline void pin_memory_init(void)
 	kpageflags_fd = open("/proc/kpageflags", O_RDONLY);
 	if (pagemap_fd < 0)
 		ksft_exit_skip("no /proc/self/pagemap (CONFIG_PROC_PAGE_MONITOR)\n");
+	clear_refs_fd = open("/proc/self/clear_refs", O_WRONLY);
 	accounting = kernel_accounts();
-	change_settings();
-	gup_lacks = gup_test_lacks();
-	why[0] = '\0';
+}
+
+/* How a case ends. */
+static inline void report(const char *name, int ret)
+{
+	if (ret)
+		ksft_print_msg("%s\n", why);
+	if (ret == SKIP)
+		ksft_test_result_skip("%s\n", name);
+	else
+		ksft_test_result(!ret, "%s\n", name);
+	fflush(stdout);
 }
 
 #endif	/* PIN_MEMORY_H */

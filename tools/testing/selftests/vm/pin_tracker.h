@@ -37,7 +37,7 @@ struct tracker {
 
 static const struct tracker *tracker;
 static bool exact;			/* a report of too much is a failure */
-static char excess[sizeof(why)];	/* the first such report of the case */
+static char excess[WHY_SIZE];	/* the first such report of the case */
 
 #define too_much(fmt, ...) \
 	do { \
@@ -1171,18 +1171,6 @@ static inline int race_migration_device(struct range *r)
 	return race_migration(r, true);
 }
 
-/* How a case ends. */
-
-static inline void report(const char *name, int ret)
-{
-	if (ret)
-		ksft_print_msg("%s\n", why);
-	if (ret == SKIP)
-		ksft_test_result_skip("%s\n", name);
-	else
-		ksft_test_result(!ret, "%s\n", name);
-}
-
 /* All that the cases pinned is unpinned. Some is freed behind their backs. */
 static inline int words_are_zero(void)
 {
@@ -1199,5 +1187,23 @@ static inline int words_are_zero(void)
 }
 
 #define words_name	"all pin words are zero"
+
+static inline void pin_tracker_init(void)
+{
+	static struct setting needed[] = {
+		{ "/sys/kernel/mm/transparent_hugepage/shmem_enabled",
+		  "advise" },
+		{ "/proc/sys/vm/nr_hugepages", "4", true },
+		/* Only when a case wants it to, khugepaged collapses what was split. */
+		{ "/sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs",
+		  "100000000", true },
+		{}
+	};
+
+	pin_memory_init();
+	change_settings(needed);
+	gup_lacks = gup_test_lacks();
+	why[0] = '\0';
+}
 
 #endif	/* PIN_TRACKER_H */

@@ -21,23 +21,13 @@
 
 #include "pin_tracker.h"
 
-#ifndef MADV_PAGEOUT
-#define MADV_PAGEOUT	21
-#endif
 #ifndef MFD_HUGETLB
 #define MFD_HUGETLB	4
 #endif
 
-static int clear_refs_fd;
 static const char *disk;
 
 /* Soft-dirty tracking. */
-
-static void clear_soft_dirty(void)
-{
-	if (pwrite(clear_refs_fd, "4", 1, 0) != 1)
-		ksft_exit_fail_msg("clear_refs: %s\n", strerror(errno));
-}
 
 static int clear_refs(struct range *r, bool *found)
 {
@@ -71,20 +61,6 @@ static const struct tracker soft_dirty = {
 	.report = read_soft_dirty,
 	.coarse = pmd_is_one,
 };
-
-static size_t count_dirty(const char *mem, size_t size)
-{
-	size_t i, dirty = 0, nr = size / pagesize;
-	uint64_t *pm = calloc(nr, sizeof(*pm));
-
-	if (!pm)
-		ksft_exit_fail_msg("no memory\n");
-	read_pagemap(pagemap_fd, mem, nr, pm);
-	for (i = 0; i < nr; i++)
-		dirty += !!(pm[i] & PM_SOFT_DIRTY);
-	free(pm);
-	return dirty;
-}
 
 /* Is every page that the device wrote reported, and does the CPU see it? */
 static int check_written(char *mem, size_t size, char value)
@@ -175,9 +151,7 @@ static int pin_then_readonly_writable(struct range *r)
 
 	if (ret)
 		return ret;
-	if (mprotect(r->mem, r->size, PROT_READ) ||
-	    mprotect(r->mem, r->size, PROT_READ | PROT_WRITE))
-		ret = broken("mprotect");
+	ret = protect_unprotect(r->mem, r->size);
 	clear_soft_dirty();
 	clear_soft_dirty();
 	if (!ret)
@@ -195,9 +169,9 @@ static int clear_mprotect_pin(struct range *r)
 	int ret;
 
 	clear_soft_dirty();
-	if (mprotect(r->mem, r->size, PROT_READ) ||
-	    mprotect(r->mem, r->size, PROT_READ | PROT_WRITE))
-		return broken("mprotect");
+	ret = protect_unprotect(r->mem, r->size);
+	if (ret)
+		return ret;
 	ret = pin_take(&p, r->mem, r->size, PIN_WRITE | PIN_FAST);
 	if (ret)
 		return ret;
@@ -315,7 +289,8 @@ static int io_uring_pin(struct range *r)
 		ret = ring_register(&ring, &iov, 1);
 	clear_soft_dirty();
 	if (!ret)
-		ret = ring_read(&ring, file, 0, r->mem, r->size);
+		ret = ring_copy(&ring, IORING_OP_READ_FIXED, file, 0, r->mem,
+				r->size);
 	if (!ret)
 		ret = check_written(r->mem, r->size, 11);
 	close(file);
@@ -359,8 +334,8 @@ static int io_uring_pages(struct range *r)
 		if (pwrite(file, &value, 1, 0) != 1)
 			ret = broken("pwrite");
 		else
-			ret = ring_read(&ring, file, i, iov[i].iov_base,
-					pagesize);
+			ret = ring_copy(&ring, IORING_OP_READ_FIXED, file, i,
+					iov[i].iov_base, pagesize);
 		r->pages[2 * i].value = value;
 	}
 	if (!ret)
@@ -405,18 +380,17 @@ static int io_uring_whole(struct range *r)
 	return ret ? ret : tracked(r, "cleaned when unregistered");
 }
 
-/* What splits a PMD must not lose what is pinned in it. */
-static int pin_then_split(struct range *r)
+/* Something disturbs the range after it was cleaned; then the device writes. */
+static int pin_then(struct range *r, size_t first, size_t nr,
+		    int (*disturb)(struct range *r))
 {
-	size_t nr = range_nr(r);
 	struct pin p = {};
-	int ret = take(r, &p, 0, nr, PIN_WRITE);
+	int ret = take(r, &p, first, nr, PIN_WRITE);
 
 	if (!ret)
 		ret = clean(r, "cleaned");
-	if (!ret && (mprotect(r->mem, pagesize, PROT_READ) ||
-		     mprotect(r->mem, pagesize, PROT_READ | PROT_WRITE)))
-		ret = broken("mprotect");
+	if (!ret)
+		ret = disturb(r);
 	if (!ret)
 		ret = device_write(r, &p, 0, nr);
 	if (!ret)
@@ -425,6 +399,23 @@ static int pin_then_split(struct range *r)
 		ret = clean(r, "cleaned again");
 	drop(r, &p);
 	return ret ? ret : tracked(r, "cleaned when unpinned");
+}
+
+static int protect_first(struct range *r)
+{
+	return protect_unprotect(r->mem, pagesize);
+}
+
+/* What splits a PMD must not lose what is pinned in it. */
+static int pin_then_split(struct range *r)
+{
+	return pin_then(r, 0, range_nr(r), protect_first);
+}
+
+/* Reclaim leaves alone what is pinned, or at least what is known of it. */
+static int pin_then_pageout(struct range *r)
+{
+	return pin_then(r, range_nr(r) / 2, 1, page_out);
 }
 
 /* What is mapped anew is what the device writes. */
@@ -449,27 +440,6 @@ static int pin_then_discard(struct range *r)
 		ret = device_write(r, &p, 0, 1);
 	if (!ret)
 		ret = check(r, "the device wrote");
-	drop(r, &p);
-	return ret ? ret : tracked(r, "cleaned when unpinned");
-}
-
-/* Reclaim leaves alone what is pinned, or at least what is known of it. */
-static int pin_then_pageout(struct range *r)
-{
-	size_t page = range_nr(r) / 2;
-	struct pin p = {};
-	int ret = take(r, &p, page, 1, PIN_WRITE);
-
-	if (!ret)
-		ret = clean(r, "cleaned");
-	if (!ret && madvise(r->mem, r->size, MADV_PAGEOUT))
-		ret = lacking("MADV_PAGEOUT");
-	if (!ret)
-		ret = device_write(r, &p, 0, 1);
-	if (!ret)
-		ret = check(r, "the device wrote");
-	if (!ret)
-		ret = clean(r, "cleaned again");
 	drop(r, &p);
 	return ret ? ret : tracked(r, "cleaned when unpinned");
 }
@@ -1088,8 +1058,7 @@ int main(int argc, char **argv)
 	ksft_print_header();
 
 	tracker = &soft_dirty;
-	pin_memory_init();
-	clear_refs_fd = open("/proc/self/clear_refs", O_WRONLY);
+	pin_tracker_init();
 	if (clear_refs_fd < 0)
 		ksft_exit_skip("no /proc/self/clear_refs (CONFIG_PROC_PAGE_MONITOR)\n");
 	if (!tracks_soft_dirty())
