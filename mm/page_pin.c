@@ -32,6 +32,7 @@
 #include <linux/page_ext.h>
 #include <linux/page_pin.h>
 #include <linux/ratelimit.h>
+#include <linux/string.h>
 
 #include "page_pin_word.h"
 
@@ -323,8 +324,11 @@ void __page_pin_check_free(struct page *page, unsigned int order)
 	for (; nr; pfn += span, nr -= span) {
 		span = page_pin_span(pfn, nr);
 		word = page_pin_word(&at, pfn);
-		if (word)
-			words |= page_pin_forget_range(word, page_ext_size, span);
+		/* Side by side, and all of them 0: the usual case is quick. */
+		if (!word || (page_ext_size == sizeof(atomic_t) &&
+			      !memchr_inv(word, 0, span * sizeof(atomic_t))))
+			continue;
+		words |= page_pin_forget_range(word, page_ext_size, span);
 	}
 	__page_pin_cursor_put(&at);
 	if (unlikely(words & PAGE_PIN_COUNT) && !(words & PAGE_PIN_UNNAMED) &&
