@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 # patches/ as trees, mails and queues. Each is a script of this folder; what they take is at their tops.
-.PHONY: series-deps tree sync mails quilt apply bases lint check-series
+.PHONY: series-deps tree sync mails quilt apply bases overrides lint check-series
 series-deps:
 	@tools/deps series
 
@@ -16,6 +16,8 @@ apply: series-deps	## KDIR= [SOB=]: onto a tree of your own
 	@tools/series/apply "$(KDIR)"
 bases:	## the bases and what is there of each
 	@tools/series/bases
+overrides:	## which diffs are a base's own, and by how many lines
+	@tools/series/overrides
 lint:	## errors in the layout of bases/ and patches/
 	@tools/series/lint
 check-series:	## [BASES=]: lint and the tests of these commands
