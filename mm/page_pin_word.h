@@ -97,7 +97,7 @@ page_pin_change_pairs(void *at, unsigned long nr, u32 guess, bool add, u32 write
 	s64 from = guess | (u64)guess << 32, to = change | (u64)change << 32;
 	void *end = at + round_down(nr, 2) * sizeof(atomic_t);
 
-	for (; end - at >= 4 * sizeof(s64); at += 4 * sizeof(s64)) {
+	for (; at + 4 * sizeof(s64) <= end; at += 4 * sizeof(s64)) {
 		if (!page_pin_change_pair(at, from, to, add))
 			return at;
 		if (!page_pin_change_pair(at + sizeof(s64), from, to, add))

@@ -30,6 +30,27 @@ struct atomic64 {
 
 #define CONFIG_64BIT
 #define IS_ALIGNED(x, a)	(((x) & ((a) - 1)) == 0)
+#define round_down(x, a)	((x) & ~((a) - 1ul))
+
+static __always_inline int atomic_read(const atomic_t *v)
+{
+	return __atomic_load_n(&v->counter, __ATOMIC_RELAXED);
+}
+
+static __always_inline void atomic_set(atomic_t *v, int i)
+{
+	__atomic_store_n(&v->counter, i, __ATOMIC_RELAXED);
+}
+
+static __always_inline int atomic_read_acquire(const atomic_t *v)
+{
+	return __atomic_load_n(&v->counter, __ATOMIC_ACQUIRE);
+}
+
+static __always_inline s64 atomic64_read_acquire(const atomic64_t *v)
+{
+	return __atomic_load_n(&v->counter, __ATOMIC_ACQUIRE);
+}
 
 #define try_cmpxchg(word, old, new, order)				\
 	(__atomic_compare_exchange_n(word, old, new, false, order,	\
