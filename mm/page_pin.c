@@ -198,8 +198,8 @@ static __always_inline void page_pin_change_once(struct page *page,
  * @nr: how many base pages, all of that folio
  * @write: the pin is for write
  *
- * Orders nothing: GUP-fast has a full barrier between this and its second look
- * at the page table entry, and GUP proper holds the page table lock.
+ * A full barrier, for GUP-fast, which then reads the page table entry once more.
+ * Pairs with the one of vma_maybe_pinned(). GUP proper holds the page table lock.
  *
  * Context: any, with interrupts off too. The caller holds a reference.
  */

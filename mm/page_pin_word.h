@@ -46,8 +46,9 @@ static __always_inline u32 page_pin_word_change(u32 word, bool add, u32 write)
 }
 
 /*
- * Changes one word; returns what it was. Dropping a pin releases: who reads the
- * word without it sees what was written while it was there.
+ * Changes one word; returns what it was. Taking a pin is a full barrier: see
+ * __page_pin_add(). Dropping one releases: who reads the word without it sees what
+ * was written while it was there.
  */
 static __always_inline u32 page_pin_change_one(atomic_t *word, u32 guess,
 					       bool add, u32 write)
@@ -57,7 +58,7 @@ static __always_inline u32 page_pin_change_one(atomic_t *word, u32 guess,
 
 	do {
 		new = page_pin_word_change(old, add, write);
-		done = add ? atomic_try_cmpxchg_relaxed(word, &old, new) :
+		done = add ? atomic_try_cmpxchg(word, &old, new) :
 			     atomic_try_cmpxchg_release(word, &old, new);
 	} while (!done);
 	return old;
@@ -72,7 +73,7 @@ static __always_inline bool page_pin_change_lone(atomic_t *word, bool add,
 {
 	int none = 0, one = add ? 1 | write : 1 | PAGE_PIN_WRITE;
 
-	return add ? atomic_try_cmpxchg_relaxed(word, &none, one) :
+	return add ? atomic_try_cmpxchg(word, &none, one) :
 		     atomic_try_cmpxchg_release(word, &one, none);
 }
 
@@ -80,7 +81,7 @@ static __always_inline bool page_pin_change_lone(atomic_t *word, bool add,
 static __always_inline bool page_pin_change_pair(void *pair, s64 from, s64 to,
 						 bool add)
 {
-	return add ? atomic64_try_cmpxchg_relaxed(pair, &from, to) :
+	return add ? atomic64_try_cmpxchg(pair, &from, to) :
 		     atomic64_try_cmpxchg_release(pair, &from, to);
 }
 

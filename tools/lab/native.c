@@ -56,10 +56,9 @@ static __always_inline s64 atomic64_read_acquire(const atomic64_t *v)
 	(__atomic_compare_exchange_n(word, old, new, false, order,	\
 				     __ATOMIC_RELAXED))
 
-static __always_inline bool atomic_try_cmpxchg_relaxed(atomic_t *v, int *old,
-						       int new)
+static __always_inline bool atomic_try_cmpxchg(atomic_t *v, int *old, int new)
 {
-	return try_cmpxchg(&v->counter, old, new, __ATOMIC_RELAXED);
+	return try_cmpxchg(&v->counter, old, new, __ATOMIC_SEQ_CST);
 }
 
 static __always_inline bool atomic_try_cmpxchg_release(atomic_t *v, int *old,
@@ -68,10 +67,10 @@ static __always_inline bool atomic_try_cmpxchg_release(atomic_t *v, int *old,
 	return try_cmpxchg(&v->counter, old, new, __ATOMIC_RELEASE);
 }
 
-static __always_inline bool atomic64_try_cmpxchg_relaxed(atomic64_t *v,
-							 s64 *old, s64 new)
+static __always_inline bool atomic64_try_cmpxchg(atomic64_t *v, s64 *old,
+						 s64 new)
 {
-	return try_cmpxchg(&v->counter, old, new, __ATOMIC_RELAXED);
+	return try_cmpxchg(&v->counter, old, new, __ATOMIC_SEQ_CST);
 }
 
 static __always_inline bool atomic64_try_cmpxchg_release(atomic64_t *v,
