@@ -340,10 +340,10 @@ void __page_pin_check_free(struct page *page, unsigned int order)
  * Which of at most BITS_PER_LONG base pages have one of @bits in their words;
  * @unknown: or have no word.
  */
-static unsigned long page_pin_mask(const struct page *page, unsigned long nr,
-				   u32 bits, bool unknown)
+static unsigned long page_pin_mask(unsigned long pfn, unsigned long nr, u32 bits,
+				   bool unknown)
 {
-	unsigned long pfn = page_to_pfn(page), done = 0, mask = 0, part, span;
+	unsigned long done = 0, mask = 0, part, span;
 	struct page_pin_cursor at = PAGE_PIN_CURSOR_INIT;
 	void *word;
 
@@ -370,7 +370,7 @@ static unsigned long page_pin_mask(const struct page *page, unsigned long nr,
  */
 bool __page_pin_any(const struct page *page)
 {
-	return page_pin_mask(page, 1, PAGE_PIN_COUNT, true);
+	return page_pin_mask(page_to_pfn(page), 1, PAGE_PIN_COUNT, true);
 }
 
 /**
@@ -383,7 +383,7 @@ bool __page_pin_any(const struct page *page)
  */
 unsigned long __page_pin_written_mask(const struct page *page, unsigned long nr)
 {
-	return page_pin_mask(page, nr, PAGE_PIN_WRITE, true);
+	return page_pin_mask(page_to_pfn(page), nr, PAGE_PIN_WRITE, true);
 }
 
 /**
@@ -397,12 +397,11 @@ unsigned long __page_pin_written_mask(const struct page *page, unsigned long nr)
  */
 enum page_pin_part __page_pin_written(const struct page *page, unsigned long nr)
 {
-	unsigned long some, written = 0, asked;
+	unsigned long pfn = page_to_pfn(page), end = pfn + nr, some, written = 0;
 
-	for (asked = 0; asked < nr; asked += some) {
-		some = min_t(unsigned long, nr - asked, BITS_PER_LONG);
-		written += hweight_long(page_pin_mask(page + asked, some,
-						      PAGE_PIN_WRITE, true));
+	for (; pfn < end; pfn += some) {
+		some = min_t(unsigned long, end - pfn, BITS_PER_LONG);
+		written += hweight_long(page_pin_mask(pfn, some, PAGE_PIN_WRITE, true));
 	}
 	if (!written)
 		return PAGE_PIN_NONE;
@@ -421,11 +420,11 @@ enum page_pin_part __page_pin_written(const struct page *page, unsigned long nr)
 void __page_pin_count(const struct page *page, unsigned long nr,
 		      unsigned long *pinned, unsigned long *written)
 {
-	unsigned long some;
+	unsigned long pfn = page_to_pfn(page), end = pfn + nr, some;
 
-	for (; nr; page += some, nr -= some) {
-		some = min_t(unsigned long, nr, BITS_PER_LONG);
-		*pinned += hweight_long(page_pin_mask(page, some, PAGE_PIN_COUNT, false));
-		*written += hweight_long(page_pin_mask(page, some, PAGE_PIN_WRITE, false));
+	for (; pfn < end; pfn += some) {
+		some = min_t(unsigned long, end - pfn, BITS_PER_LONG);
+		*pinned += hweight_long(page_pin_mask(pfn, some, PAGE_PIN_COUNT, false));
+		*written += hweight_long(page_pin_mask(pfn, some, PAGE_PIN_WRITE, false));
 	}
 }
