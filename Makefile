@@ -11,7 +11,7 @@ export BASE VARIANT FLAVOUR FILES RUN MEM SWAP QEMU_ARGS KDIR TARBALL OFFLINE SO
 .DEFAULT_GOAL := verify
 
 .PHONY: check help
-check:	## [BASES="5.10 7.3"]: every test; what CI runs
+check:	## [BASES="5.10 6.12 7.3"]: every test; what CI runs
 	@tools/check/run $(BASES)
 help:	## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## */\1\t/p' $(MAKEFILE_LIST) | expand -t 14
