@@ -5,13 +5,14 @@
 # with it.
 BASE ?= 5.10
 VARIANT ?= patched
-BASES ?= $(shell cd bases && ls | sort -V)
+# What is checked by default. 6.1 and 6.12 are ported, and not proved yet.
+BASES ?= 5.10 7.3
 export BASE VARIANT FLAVOUR FILES RUN MEM SWAP QEMU_ARGS KDIR TARBALL OFFLINE SOB
 
 .DEFAULT_GOAL := verify
 
 .PHONY: check help
-check:	## [BASES="5.10 6.12 7.3"]: every test; what CI runs
+check:	## [BASES="5.10 7.3"]: every test; what CI runs
 	@tools/check/run $(BASES)
 help:	## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## */\1\t/p' $(MAKEFILE_LIST) | expand -t 14
