@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 # patches/ as trees, mails and queues. Each is a script of this folder; what they take is at their tops.
-.PHONY: series-deps tree sync mails quilt apply bases overrides lint check-series
+.PHONY: series-deps tree sync mails quilt apply bases overrides rangediff lint check-series
 series-deps:
 	@tools/deps series
 
@@ -18,6 +18,8 @@ bases:	## the bases and what is there of each
 	@tools/series/bases
 overrides:	## which diffs are a base's own, and by how many lines
 	@tools/series/overrides
+rangediff: series-deps	## OLD=BASE[@COMMIT] NEW=BASE[@COMMIT]: what differs, patch by patch
+	@tools/series/rangediff "$(OLD)" "$(NEW)"
 lint:	## errors in the layout of bases/ and patches/
 	@tools/series/lint
 check-series:	## [BASES=]: lint and the tests of these commands
