@@ -94,6 +94,11 @@ static __always_inline unsigned long page_pin_span(unsigned long pfn,
 	return min(nr, PAGE_PIN_TABLE - (pfn & (PAGE_PIN_TABLE - 1)));
 }
 
+static __always_inline void *page_pin_ext_word(struct page_ext *ext)
+{
+	return (void *)ext + page_pin_ops.offset;
+}
+
 static noinline bool page_pin_look_up(struct page_pin_cursor *at,
 				      unsigned long pfn)
 {
@@ -103,7 +108,7 @@ static noinline bool page_pin_look_up(struct page_pin_cursor *at,
 		return false;
 	at->table = pfn / PAGE_PIN_TABLE;
 	/* Where the word of page frame 0 would be. */
-	at->words = (void *)at->ext + page_pin_ops.offset - pfn * page_ext_size;
+	at->words = page_pin_ext_word(at->ext) - pfn * page_ext_size;
 	return true;
 }
 
@@ -119,7 +124,7 @@ static __always_inline void *page_pin_word(struct page_pin_cursor *at,
 
 /**
  * __page_pin_cursor_put() - end the use of a cursor
- * @at: PAGE_PIN_CURSOR_INIT, and passed to __page_pin_add_at() maybe
+ * @at: PAGE_PIN_CURSOR_INIT, and passed to __page_pin_add_next() maybe
  */
 void __page_pin_cursor_put(struct page_pin_cursor *at)
 {
@@ -164,7 +169,7 @@ static __always_inline u32 page_pin_read(const struct page *page)
 
 	if (!ext)
 		return 0;
-	word = atomic_read((void *)ext + page_pin_ops.offset);
+	word = atomic_read(page_pin_ext_word(ext));
 	page_ext_put(ext);
 	return word;
 }
@@ -182,8 +187,7 @@ static __always_inline void page_pin_change_once(struct page *page,
 		ext = page_ext_get(page);
 		if (!ext)
 			return;
-		done = page_pin_change_lone((void *)ext + page_pin_ops.offset,
-					    add, write);
+		done = page_pin_change_lone(page_pin_ext_word(ext), add, write);
 		page_ext_put(ext);
 		if (done)
 			return;

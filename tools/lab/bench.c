@@ -620,7 +620,8 @@ static const struct {
 	uint64_t (*run)(char *mem, unsigned long step);
 	unsigned long step;	/* size of the pages that it is done on */
 	unsigned long unit;	/* bytes that one of its operations covers */
-	enum { TIME, COUNT, HUGETLB, BY_PTES, SCAN, PINNED, SCAN_PINNED } what;
+	/* What is measured if not the time, and on what: bits */
+	enum { COUNT = 1, HUGETLB = 2, BY_PTES = 4, SCAN = 8, PINNED = 16 } what;
 } benches[] = {
 	{ "fork",				do_fork,	PAGE, PAGE },
 	{ "fork",				do_fork,	HUGE, HUGE },
@@ -672,8 +673,8 @@ static const struct {
 	{ "clear_refs, pins elsewhere",		clear_bits,	HUGE, HUGE, BY_PTES },
 	{ "clear_refs, one pin each",		clear_bits,	HUGE, HUGE, PINNED },
 	{ "clear_refs again, one pin each",	clear_again,	HUGE, HUGE, PINNED },
-	{ "PAGEMAP_SCAN, one pin each",		scan,		HUGE, HUGE, SCAN_PINNED },
-	{ "PAGEMAP_SCAN again, one pin each",	scan_again,	HUGE, HUGE, SCAN_PINNED },
+	{ "PAGEMAP_SCAN, one pin each",		scan,		HUGE, HUGE, SCAN | PINNED },
+	{ "PAGEMAP_SCAN again, one pin each",	scan_again,	HUGE, HUGE, SCAN | PINNED },
 	/* Last, as the disk's interrupts come when they come. */
 	{ "swap-in, read",			swapin_read,	PAGE, PAGE },
 	{ "swap-in, then write",		swapin_then_write, PAGE, PAGE },
@@ -698,14 +699,13 @@ int main(void)
 		die("sched_setscheduler");
 
 	for (i = 0; i < ARRAY_SIZE(benches); i++) {
-		bool hugetlb = benches[i].what == HUGETLB;
-		bool most = benches[i].what == COUNT;
-		bool by_ptes = benches[i].what == BY_PTES;
-		bool scans = benches[i].what == SCAN || benches[i].what == SCAN_PINNED;
-		bool pinned = benches[i].what == PINNED || benches[i].what == SCAN_PINNED;
+		bool hugetlb = benches[i].what & HUGETLB;
+		bool most = benches[i].what & COUNT;
+		bool by_ptes = benches[i].what & BY_PTES;
+		bool pinned = benches[i].what & PINNED;
 		uint64_t best = 0;
 
-		if (scans && !can_scan)
+		if ((benches[i].what & SCAN) && !can_scan)
 			continue;
 		if (hugetlb)
 			set("/proc/sys/vm/nr_hugepages", "32");
