@@ -308,14 +308,8 @@ void __page_pin_unnamed(struct page *head)
 	__page_pin_cursor_put(&at);
 }
 
-/**
- * __page_pin_check_free() - report pages that are freed with pins, forget the pins
- * @page: the first page
- * @order: what is freed is 1 << @order pages
- *
- * Context: any. Nobody has a reference to the pages.
- */
-void __page_pin_check_free(struct page *page, unsigned int order)
+/* Apart from its caller, which has few registers to save then. */
+static noinline void page_pin_forget(struct page *page, unsigned int order)
 {
 	unsigned long pfn = page_to_pfn(page), nr = 1UL << order, span;
 	struct page_pin_cursor at = PAGE_PIN_CURSOR_INIT;
@@ -323,8 +317,6 @@ void __page_pin_check_free(struct page *page, unsigned int order)
 	u32 words = 0;
 	void *word;
 
-	if (!order && !page_pin_read(page))
-		return;
 	for (; nr; pfn += span, nr -= span) {
 		span = page_pin_span(pfn, nr);
 		word = page_pin_word(&at, pfn);
@@ -338,6 +330,19 @@ void __page_pin_check_free(struct page *page, unsigned int order)
 	if (unlikely(words & PAGE_PIN_COUNT) && !(words & PAGE_PIN_UNNAMED) &&
 	    __ratelimit(&limit))
 		dump_page(page, "page_pin: freed with a pin");
+}
+
+/**
+ * __page_pin_check_free() - report pages that are freed with pins, forget the pins
+ * @page: the first page
+ * @order: what is freed is 1 << @order pages
+ *
+ * Context: any. Nobody has a reference to the pages.
+ */
+void __page_pin_check_free(struct page *page, unsigned int order)
+{
+	if (order || page_pin_read(page))
+		page_pin_forget(page, order);
 }
 
 /*

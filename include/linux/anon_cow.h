@@ -88,6 +88,7 @@ void anon_read_unlock(struct page *page);
  * @head: its head page, or NULL
  * @locked: the lock of @head is held
  * @referenced: it has references that are neither mappings nor swap cache
+ * @counted: those are pins, and page_pin_any() tells of which base pages
  */
 struct anon_fork {
 	struct page *head;
