@@ -17,8 +17,9 @@
  * PIN_LONGTERM_TEST_WRITE), pages in a pipe by vmsplice, fixed buffers of
  * io_uring, O_DIRECT reads in flight from a slow disk (-d /dev/X, which is only
  * read: throttle it to a few operations a second) and process_vm_readv held up
- * by userfaultfd. What this kernel lacks is skipped. Needs root, swap for
- * some, and two NUMA nodes (numa=fake=2 will do) for migration.
+ * by userfaultfd. What this kernel lacks is skipped; all of it is if the kernel
+ * has no mm/anon_cow.c, and -e is not given. Needs root, swap for some, and two
+ * NUMA nodes (numa=fake=2 will do) for migration.
  */
 #define _GNU_SOURCE
 #include <linux/aio_abi.h>
@@ -59,7 +60,6 @@ static struct shared {
 } *shared;
 
 static int kpagecount_fd;
-static const char *disk;
 
 static int look(const char *mem, size_t size, char value, const char *who)
 {
@@ -374,7 +374,7 @@ static int pipe_fds[2] = { -1, -1 };
 static int gup_pin(struct range *r, unsigned int flags)
 {
 	if (gup.fd < 0)
-		return because(SKIP, "no gup_test (CONFIG_GUP_TEST, debugfs)");
+		return because(SKIP, "no gup_test to act as a device (CONFIG_GUP_TEST, debugfs)");
 	return pin_again(&gup, r->mem, r->size, flags) ?
 	       broken("PIN_LONGTERM_TEST_START") : 0;
 }
@@ -2466,13 +2466,12 @@ static const struct kind {
 	  SWAPPED_THP },
 };
 
-static const char *only;		/* cases whose name has this */
 static unsigned int plan;
 static bool dry;			/* only counts the cases */
 
 static bool begin(const char *name)
 {
-	if (only && !strstr(name, only))
+	if (!asked_for(name))
 		return false;
 	plan += dry;
 	return !dry;
@@ -2702,27 +2701,30 @@ static struct setting needed[] = {
 	{ "/sys/kernel/mm/ksm/run", "0" },
 	{ "/sys/kernel/mm/ksm/sleep_millisecs", "1" },
 	{ "/sys/kernel/mm/ksm/pages_to_scan", "10000" },
+	/* A page that one of these migrates would be taken for a copy. */
+	{ "/proc/sys/vm/compaction_proactiveness", "0" },
+	NO_KHUGEPAGED,
 	{}
 };
 
+/* NULL, or what is missing: see dirty_tracking_lacks(). */
+static const char *cow_lacks(void)
+{
+	switch (kallsyms_has(" anon_page_exclusive")) {
+	case 1:
+		return NULL;
+	case 0:
+		return "this kernel has no mm/anon_cow.c: copy-on-write by mapcount";
+	default:
+		/* Who has the one has the other. */
+		return dirty_tracking_lacks() ?
+		       "no sign of mm/anon_cow.c (CONFIG_KALLSYMS)" : NULL;
+	}
+}
+
 int main(int argc, char **argv)
 {
-	int opt;
-
-	while ((opt = getopt(argc, argv, "d:k:")) != -1) {
-		switch (opt) {
-		case 'd':
-			disk = optarg;
-			break;
-		case 'k':
-			only = optarg;
-			break;
-		default:
-			fprintf(stderr, "usage: %s [-d slow disk] [-k part of a case's name]\n",
-				argv[0]);
-			return KSFT_FAIL;
-		}
-	}
+	parse_options(argc, argv, "slow disk");
 	ksft_print_header();
 
 	main_pid = getpid();
@@ -2735,6 +2737,7 @@ int main(int argc, char **argv)
 	why = shared->why;
 	if (geteuid() || kpagecount_fd < 0 || kpageflags_fd < 0)
 		ksft_exit_skip("needs root and CONFIG_PROC_PAGE_MONITOR\n");
+	skip_all_if(cow_lacks());
 	/* Grandchildren whose parent has gone. */
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	signal(SIGPIPE, SIG_IGN);

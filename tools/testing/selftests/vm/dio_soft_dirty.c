@@ -3,21 +3,24 @@
  * Soft-dirty tracking of memory that O_DIRECT reads fill: what is read into a
  * page while clear_refs runs has to be in the next report, and in no report
  * after that. The memory that an O_DIRECT write takes its data from is not
- * written, and not reported.
+ * written, and not reported. And fork() must not take a page from its reader.
  *
  * -d names a disk that is throttled to a few operations a second, so that
  * there is time to clear while a read is in flight. It is overwritten: reads
  * go to the disk itself, and to a file on it by ext2 and by ext4, as these may
  * have code of their own for direct I/O. Each scenario is one function; a
  * table crosses it with what is read and with the kinds of memory. Needs root,
- * and mke2fs for the files. What this kernel lacks is skipped.
+ * and mke2fs for the files. What this kernel lacks is skipped; all of it is if the
+ * kernel has no CONFIG_PAGE_PIN, be it set or not, and -e is not given.
  */
 #define _GNU_SOURCE
 #include <linux/aio_abi.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 
 #define LONG_PAGES	300		/* more than fit into one bio of 5.10 */
@@ -37,8 +40,6 @@
 #define IMAGE_SIZE	(4 << 20)	/* of the filesystem */
 
 #define TOO_FAST	(-2)
-
-static const char *disk;
 
 /* The pins that are held in the whole machine, should nothing else run. */
 static long pins(void)
@@ -357,18 +358,18 @@ static bool io_over(struct io_event *event)
 }
 
 /*
- * Waits for the I/O. If soft-dirty bits are to be cleared while it is in
- * flight, that is TOO_FAST if it was over before that was.
+ * Waits for the I/O, and before that does what is to be done while it is in flight,
+ * if anything: TOO_FAST if it was over before that was.
  */
-static int io_end(bool clear)
+static int io_end(void (*meanwhile)(void))
 {
 	struct timespec later = { 60, 0 };
 	bool too_fast = false;
 	struct io_event event;
 	int ret = 0;
 
-	if (clear) {
-		clear_soft_dirty();
+	if (meanwhile) {
+		meanwhile();
 		too_fast = io_over(&event);
 	}
 	if (io.by_thread) {
@@ -433,7 +434,7 @@ static int read_in_flight(struct file *f, struct range *r, bool by_thread,
 		io_add(mem, size);
 		ret = ballast_start(BALLAST);
 		ret = ret ?: io_start();
-		ret = ret ?: io_end(true);
+		ret = ret ?: io_end(clear_soft_dirty);
 	}
 	if (ret == TOO_FAST)
 		return because(SKIP, "the disk is too fast");
@@ -472,6 +473,50 @@ static int do_long_pread(struct file *f, struct range *r)
 	return read_in_flight(f, r, true, 0, LONG_PAGES);
 }
 
+static char *beside;		/* memory in the page that is read into */
+static pid_t child = -1;
+
+static void fork_and_write(void)
+{
+	child = fork();
+	if (!child) {
+		pause();
+		_exit(0);
+	}
+	*beside = 1;
+}
+
+/*
+ * fork() must not share what is read into: the CPU's next write, to another part
+ * of the page, would then be to a copy, and the owner never get what was read.
+ */
+static int do_fork(struct file *f, struct range *r)
+{
+	char *mem = r->mem + AT * pagesize;
+	int try, ret = TOO_FAST;
+
+	beside = mem + SECTOR;
+	for (try = 0; ret == TOO_FAST && try < TRIES; try++) {
+		io_init(f, f->start);
+		io_add(mem, SECTOR);
+		spoil(mem, f->copy, SECTOR);
+		ret = ballast_start(BALLAST);
+		ret = ret ?: io_start();
+		ret = ret ?: io_end(fork_and_write);
+		if (child > 0) {
+			kill(child, SIGKILL);
+			waitpid(child, NULL, 0);
+		} else if (!ret) {
+			ret = broken("fork");
+		}
+		child = -1;
+	}
+	if (ret == TOO_FAST)
+		return because(SKIP, "the disk is too fast");
+	ret = ret ?: check_ret(SECTOR);
+	return ret ?: check_data(mem, f->copy, SECTOR);
+}
+
 /* Parts of pages, one page in two and three places of the list. */
 static int do_parts(struct file *f, struct range *r)
 {
@@ -496,7 +541,7 @@ static int do_parts(struct file *f, struct range *r)
 		}
 		ret = ballast_start(BALLAST);
 		ret = ret ?: io_start();
-		ret = ret ?: io_end(true);
+		ret = ret ?: io_end(clear_soft_dirty);
 	}
 	if (ret == TOO_FAST)
 		return because(SKIP, "the disk is too fast");
@@ -529,7 +574,7 @@ static int do_write(struct file *f, struct range *r)
 		io_add(mem, 2 * pagesize);
 		ret = ballast_start(BALLAST);
 		ret = ret ?: io_start();
-		ret = ret ?: io_end(true);
+		ret = ret ?: io_end(clear_soft_dirty);
 	}
 	if (ret == TOO_FAST)
 		return because(SKIP, "the disk is too fast");
@@ -553,7 +598,7 @@ static int read_now(bool by_thread)
 
 	io.by_thread = by_thread;
 	ret = io_start();
-	return ret ?: io_end(false);
+	return ret ?: io_end(NULL);
 }
 
 static int do_end_of_file(struct file *f, struct range *r)
@@ -700,6 +745,7 @@ static const struct scenario {
 	{ "long pread() in flight", do_long_pread, ALL_FILES, BASE },
 	{ "read of parts of pages in flight", do_parts, ALL_FILES,
 		BASE | THP | SHARED },
+	{ "fork while a read is in flight", do_fork, ALL_FILES, BASE | THP },
 	{ "write in flight", do_write, ALL_FILES, BASE | THP | SHARED },
 	{ "read at the end", do_end_of_file, ALL_FILES, BASE | THP },
 	{ "read into memory with a hole", do_unmapped, ALL_FILES,
@@ -708,15 +754,20 @@ static const struct scenario {
 	{ "read that is refused", do_refused, DISK, BASE | THP },
 };
 
+static bool wanted(const struct scenario *s, const struct file *f,
+		   const struct kind *k, char *name, size_t size)
+{
+	snprintf(name, size, "%s, %s: %s", s->name, f->name, k->name);
+	return s->files & f->is && s->kinds & k->is && asked_for(name);
+}
+
 static void run_case(const struct scenario *s, struct file *f,
-		     const struct kind *k)
+		     const struct kind *k, const char *name)
 {
 	struct range r = {};
-	char name[160];
 	long before, after;
 	int ret, wait;
 
-	snprintf(name, sizeof(name), "%s, %s: %s", s->name, f->name, k->name);
 	before = pins();
 	ret = f->why[0] ? because(SKIP, "%s", f->why) : map_kind(&r, k);
 	ret = ret ?: s->run(f, &r);
@@ -738,6 +789,7 @@ static void run_all(int *plan)
 	const struct scenario *s;
 	const struct kind *k;
 	struct file *f;
+	char name[160];
 	int ret;
 
 	for (f = files; f < files + ARRAY_SIZE(files); f++) {
@@ -748,12 +800,12 @@ static void run_all(int *plan)
 		}
 		for (s = scenarios; s < scenarios + ARRAY_SIZE(scenarios); s++)
 			for (k = kinds; k < kinds + ARRAY_SIZE(kinds); k++) {
-				if (!(s->files & f->is) || !(s->kinds & k->is))
+				if (!wanted(s, f, k, name, sizeof(name)))
 					continue;
 				if (plan)
 					++*plan;
 				else
-					run_case(s, f, k);
+					run_case(s, f, k, name);
 			}
 		if (!plan)
 			file_close(f);
@@ -762,26 +814,21 @@ static void run_all(int *plan)
 
 static struct setting needed[] = {
 	{ "/sys/kernel/mm/transparent_hugepage/shmem_enabled", "advise" },
+	NO_KHUGEPAGED,
 	{}
 };
 
 int main(int argc, char **argv)
 {
-	int opt, plan = 0;
+	int plan = 0;
 
-	while ((opt = getopt(argc, argv, "d:")) != -1) {
-		if (opt != 'd') {
-			fprintf(stderr, "usage: %s -d slow disk, to be overwritten\n",
-				argv[0]);
-			return KSFT_FAIL;
-		}
-		disk = optarg;
-	}
+	parse_options(argc, argv, "slow disk, to be overwritten");
 	ksft_print_header();
 
+	pin_memory_init();
+	skip_all_if(dirty_tracking_lacks());
 	if (!disk)
 		ksft_exit_skip("no slow disk (-d)\n");
-	pin_memory_init();
 	if (geteuid() || clear_refs_fd < 0)
 		ksft_exit_skip("needs root and CONFIG_MEM_SOFT_DIRTY\n");
 	if (syscall(__NR_io_setup, 1, &io_ctx) ||

@@ -9,17 +9,16 @@
  * memory, and with ways to write-protect. The device is gup_test (debugfs,
  * CONFIG_GUP_TEST, with PIN_LONGTERM_TEST_WRITE). What this kernel lacks is
  * skipped. So is a case where the kernel only reports too much, if it does not
- * count pins by base page; with -e that is a failure. Needs root.
+ * count pins by base page, and all of it if the kernel has no CONFIG_PAGE_PIN,
+ * be it set or not; with -e both are failures. Needs root.
  */
 #define _GNU_SOURCE
-#include <linux/fs.h>
 #include <linux/userfaultfd.h>
 #include <poll.h>
 #include <pthread.h>
 
 #include "pin_tracker.h"
 
-#define REGIONS		64		/* of one PAGEMAP_SCAN */
 #define FEW_PAGES	7		/* for max_pages; divides no THP */
 #define ANSWER_MS	20000		/* how long a fault may take */
 
@@ -73,43 +72,22 @@ static int write_protect(const char *mem, size_t size, bool protect)
 	       broken("UFFDIO_WRITEPROTECT") : 0;
 }
 
-/*
- * Scans part of a range, until all of it is done or max pages are found.
- * Returns how many bytes of it are done, or -1. What is found becomes true.
- */
+/* As pagemap_scan(), of part of a range. */
 static ssize_t scan(struct range *r, size_t from, size_t size, uint64_t flags,
 		    uint64_t categories, size_t max, bool *found)
 {
-	uintptr_t mem = (uintptr_t)r->mem;
-	struct page_region regions[REGIONS], *reg;
 	struct pm_scan_arg arg = {
-		.size = sizeof(arg),
 		.flags = flags,
-		.start = mem + from,
-		.end = mem + from + size,
+		.start = (uintptr_t)r->mem + from,
+		.end = (uintptr_t)r->mem + from + size,
 		.max_pages = max,
 		.category_mask = PAGE_IS_WRITTEN,
 		.return_mask = categories,
 	};
-	long i, n;
 
-	if (found) {
-		arg.vec = (uintptr_t)regions;
-		arg.vec_len = REGIONS;
-	} else if (!(flags & PM_SCAN_WP_MATCHING)) {
+	if (!found && !(flags & PM_SCAN_WP_MATCHING))
 		return size;
-	}
-	do {
-		n = ioctl(pagemap_fd, PAGEMAP_SCAN, &arg);
-		if (n < 0)
-			return -1;
-		for (reg = regions; found && reg < regions + n; reg++)
-			for (i = (reg->start - mem) / pagesize;
-			     i < (long)((reg->end - mem) / pagesize); i++)
-				found[i] = true;
-		arg.start = arg.walk_end;
-	} while (!max && arg.start < arg.end);
-	return arg.start - mem - from;
+	return pagemap_scan(r, &arg, found);
 }
 
 static void report_written(struct range *r, bool *dirty)
@@ -421,9 +399,9 @@ static const struct kind {
 	{ "PMD-mapped THP", map_thp, MAP_PRIVATE, ALL | PAGES | HUGE | MIGRATES },
 	{ "PTE-mapped THP", map_pte_thp, MAP_PRIVATE, ALL | PAGES | HUGE },
 	{ "shared memory", map_base, MAP_SHARED, ALL | PAGES | MIGRATES },
-	{ "shared THP", map_thp, MAP_SHARED, ALL | PAGES | HUGE },
-	{ "hugetlb", map_hugetlb, MAP_PRIVATE, ALL },
-	{ "shared hugetlb", map_hugetlb, MAP_SHARED, ALL },
+	{ "shared THP", map_thp, MAP_SHARED, ALL | PAGES | HUGE | MIGRATES },
+	{ "hugetlb", map_hugetlb, MAP_PRIVATE, ALL | MIGRATES },
+	{ "shared hugetlb", map_hugetlb, MAP_SHARED, ALL | MIGRATES },
 };
 
 static const struct scenario {
@@ -463,14 +441,12 @@ static const struct scenario {
 	  MIGRATES, SCAN | UFFD },
 };
 
-static const char *only;		/* -k */
-
 static bool wanted(const struct way *w, const struct scenario *s,
 		   const struct kind *k, char *name, size_t size)
 {
 	snprintf(name, size, "%s, %s: %s", w->name, s->name, k->name);
 	return !(s->needs & ~k->is) && s->ways & 1 << (w - ways) &&
-	       (!only || strstr(name, only));
+	       asked_for(name);
 }
 
 static void run(const struct way *w, const struct scenario *s,
@@ -532,28 +508,14 @@ static bool scans(void)
 
 int main(int argc, char **argv)
 {
-	int opt;
-
-	while ((opt = getopt(argc, argv, "ek:")) != -1) {
-		switch (opt) {
-		case 'e':
-			exact = true;
-			break;
-		case 'k':
-			only = optarg;
-			break;
-		default:
-			fprintf(stderr, "usage: %s [-e] [-k part of a case's name]\n",
-				argv[0]);
-			return KSFT_FAIL;
-		}
-	}
+	parse_options(argc, argv, NULL);
 	ksft_print_header();
 
 	pin_tracker_init();
 	if (!scans())
 		ksft_exit_skip("no PAGEMAP_SCAN, or no asynchronous write-protection (%s)\n",
 			       why);
+	skip_all_if(dirty_tracking_lacks());
 	ksft_set_plan(each(NULL) + 1);
 	each(run);
 	report(words_name, words_are_zero());

@@ -54,6 +54,9 @@
 static size_t pagesize, thpsize, hugetlbsize;
 static int pagemap_fd = -1, kpageflags_fd = -1, clear_refs_fd = -1;
 static bool accounting;			/* this kernel counts pins by base page */
+static const char *disk;		/* -d: a slow one */
+static bool exact;			/* -e: what it lacks is a failure */
+static const char *only;		/* -k: cases whose name has this */
 static char own_why[WHY_SIZE];
 
 /* Of the last skip or failure; elsewhere if other processes note it, too. */
@@ -72,6 +75,37 @@ static inline int broken(const char *what)
 static inline int lacking(const char *what)
 {
 	return because(SKIP, "%s: %s", what, strerror(errno));
+}
+
+/* -e, -k NAME and, if the program says what disk it wants, -d DISK. */
+static inline void parse_options(int argc, char **argv, const char *disk_is)
+{
+	const char *options = disk_is ? "ek:d:" : "ek:";
+	int opt;
+
+	while ((opt = getopt(argc, argv, options)) != -1) {
+		switch (opt) {
+		case 'd':
+			disk = optarg;
+			break;
+		case 'e':
+			exact = true;
+			break;
+		case 'k':
+			only = optarg;
+			break;
+		default:
+			fprintf(stderr, "usage: %s [-e] [-k part of a case's name]%s%s%s\n",
+				argv[0], disk_is ? " [-d " : "",
+				disk_is ?: "", disk_is ? "]" : "");
+			exit(KSFT_FAIL);
+		}
+	}
+}
+
+static inline bool asked_for(const char *name)
+{
+	return !only || strstr(name, only);
 }
 
 /* What /proc says. */
@@ -189,6 +223,63 @@ static inline size_t count_pinned(void)
 		at += n;
 	}
 	return pinned;
+}
+
+/* Does what a shell line prints have that word in it? -1: it prints nothing. */
+static inline int output_has(const char *command, const char *word)
+{
+	FILE *f = popen(command, "r");
+	char line[512];
+	int ret = -1;
+
+	while (ret != 1 && f && fgets(line, sizeof(line), f))
+		ret = !!strstr(line, word);
+	if (f)
+		pclose(f);
+	return ret;
+}
+
+static inline int kallsyms_has(const char *symbol)
+{
+	return output_has("cat /proc/kallsyms 2>/dev/null", symbol);
+}
+
+static inline int config_has(const char *symbol)
+{
+	return output_has("{ zcat /proc/config.gz || cat /boot/config-$(uname -r); } 2>/dev/null",
+			  symbol);
+}
+
+/*
+ * Was this kernel made to report all that a device writes? One that was not
+ * loses writes, which is what the tests find; its user has to hear that
+ * it lacks the feature, not that a feature is broken. What the tests find must
+ * not tell, or a kernel that breaks it would be taken for one without. Page
+ * pin accounting may be off, by page_pin= or when the kernel was built, and
+ * nothing lost: so ask if the source had it. "# CONFIG_PAGE_PIN is not set" will
+ * do. NULL, or what is missing.
+ */
+static inline const char *dirty_tracking_lacks(void)
+{
+	if (accounting || kallsyms_has(" __page_pin_add") == 1)
+		return NULL;
+	switch (config_has("CONFIG_PAGE_PIN")) {
+	case 1:
+		return NULL;
+	case 0:
+		return "this kernel has no CONFIG_PAGE_PIN: it loses what devices write";
+	default:
+		return "no sign of CONFIG_PAGE_PIN, and no CONFIG_IKCONFIG_PROC to ask";
+	}
+}
+
+/* Nothing is run, unless it is wanted all the same. */
+static inline void skip_all_if(const char *lacks)
+{
+	if (!lacks || exact)
+		return;
+	printf("1..0 # SKIP %s\n", lacks);
+	exit(KSFT_SKIP);
 }
 
 /* Soft-dirty tracking. */
@@ -668,6 +759,11 @@ struct setting {
 
 static struct setting *settings;	/* the last one has no path */
 
+/* A collapse in passing would make THPs soft-dirty, or clean if they are shared. */
+#define NO_KHUGEPAGED \
+	{ "/sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs", \
+	  "100000000", true }
+
 static inline void restore_settings(void)
 {
 	struct setting *s;
@@ -710,11 +806,13 @@ static inline const char *gup_test_lacks(void)
 	struct pin p = {};
 	const char *lacks = NULL;
 
-	if (map_base(&r, MAP_PRIVATE) ||
-	    pin_take(&p, r.mem, r.size, PIN_WRITE))
-		lacks = "no gup_test (CONFIG_GUP_TEST, debugfs)";
+	if (access("/sys/kernel/debug/gup_test", R_OK | W_OK))
+		lacks = "no gup_test to act as a device (CONFIG_GUP_TEST, debugfs)";
+	else if (map_base(&r, MAP_PRIVATE) ||
+		 pin_take(&p, r.mem, r.size, PIN_WRITE))
+		lacks = "gup_test cannot act as a device: it has no PIN_LONGTERM_TEST_START";
 	else if (pin_store(&p, 0, r.size, 1))
-		lacks = "gup_test has no PIN_LONGTERM_TEST_WRITE";
+		lacks = "gup_test cannot act as a device: it has no PIN_LONGTERM_TEST_WRITE";
 	pin_drop(&p);
 	range_free(&r);
 	return lacks;

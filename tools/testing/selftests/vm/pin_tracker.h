@@ -17,6 +17,7 @@
 #ifndef PIN_TRACKER_H
 #define PIN_TRACKER_H
 
+#include <linux/fs.h>
 #include <pthread.h>
 
 #include "pin_memory.h"
@@ -36,7 +37,6 @@ struct tracker {
 };
 
 static const struct tracker *tracker;
-static bool exact;			/* a report of too much is a failure */
 static char excess[WHY_SIZE];	/* the first such report of the case */
 
 #define too_much(fmt, ...) \
@@ -50,7 +50,10 @@ static inline int judge(int ret)
 {
 	if (ret || !excess[0])
 		return ret;
-	return because(exact || accounting ? 1 : SKIP, "%s", excess);
+	if (exact || accounting)
+		return because(1, "%s", excess);
+	return because(SKIP, "no exact tracking (CONFIG_PAGE_PIN, page_pin=on): %s",
+		       excess);
 }
 
 static inline int needs_accounting(void)
@@ -58,8 +61,42 @@ static inline int needs_accounting(void)
 	if (accounting)
 		return 0;
 	return because(exact ? 1 : SKIP,
-		       "this kernel does not count pins (smaps has no Pinned:)");
+		       "no exact tracking (CONFIG_PAGE_PIN, page_pin=on): smaps has no Pinned:");
 }
+
+#ifdef PAGEMAP_SCAN
+#define REGIONS		64		/* of one PAGEMAP_SCAN */
+
+/*
+ * Scans from arg->start to arg->end, or until arg->max_pages are found. What is
+ * found becomes true, if it is wanted at all. Returns how many bytes are done, or
+ * -1.
+ */
+static inline ssize_t pagemap_scan(struct range *r, struct pm_scan_arg *arg,
+				   bool *found)
+{
+	uintptr_t mem = (uintptr_t)r->mem, start = arg->start;
+	struct page_region regions[REGIONS], *reg;
+	long i, n;
+
+	arg->size = sizeof(*arg);
+	if (found) {
+		arg->vec = (uintptr_t)regions;
+		arg->vec_len = REGIONS;
+	}
+	do {
+		n = ioctl(pagemap_fd, PAGEMAP_SCAN, arg);
+		if (n < 0)
+			return -1;
+		for (reg = regions; found && reg < regions + n; reg++)
+			for (i = (reg->start - mem) / pagesize;
+			     i < (long)((reg->end - mem) / pagesize); i++)
+				found[i] = true;
+		arg->start = arg->walk_end;
+	} while (!arg->max_pages && arg->start < arg->end);
+	return arg->start - start;
+}
+#endif
 
 /* The model. */
 
@@ -1119,6 +1156,16 @@ static inline void *migrator(void *arg)
 	return NULL;
 }
 
+/* Entries that are readable and, mostly, not writable. */
+static inline void map_readable(struct range *r)
+{
+	size_t i;
+
+	protect_unprotect(r->mem, r->size);
+	for (i = 0; i < r->size; i += pagesize)
+		asm volatile("" : : "r" (r->mem[i]));
+}
+
 /* Cleans while pages migrate; pinned: the device writes, else the CPU does. */
 static inline int race_migration(struct range *r, bool pinned)
 {
@@ -1139,9 +1186,16 @@ static inline int race_migration(struct range *r, bool pinned)
 		goto unpin;
 	}
 	for (round = 0; round < MIG_RACE_ROUNDS && !ret; round++) {
-		/* Writable entries, which are then met in flight. */
+		/*
+		 * Entries to be met in flight. Of writable ones, which only the
+		 * CPU is to write, the end of the migration forgets uffd-wp.
+		 * What only a device writes keeps its entry, most of the time;
+		 * and to read all of it waits for many a migration.
+		 */
 		if (!pinned)
 			touch(r->mem, r->size, 14);
+		else if (round % 30 == 0)
+			map_readable(r);
 		race_clean(r);
 		if (pinned)
 			ret = pin_store(&p, 0, r->size, 15);
@@ -1194,9 +1248,7 @@ static inline void pin_tracker_init(void)
 		{ "/sys/kernel/mm/transparent_hugepage/shmem_enabled",
 		  "advise" },
 		{ "/proc/sys/vm/nr_hugepages", "4", true },
-		/* Only when a case wants it to, khugepaged collapses what was split. */
-		{ "/sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs",
-		  "100000000", true },
+		NO_KHUGEPAGED,	/* but when a case wants one */
 		{}
 	};
 

@@ -9,8 +9,9 @@
  * CONFIG_GUP_TEST, with PIN_LONGTERM_TEST_WRITE), udmabuf, or a disk that is
  * read with O_DIRECT (-d /dev/X: throttle it to a few operations a second). A
  * scenario or kind that this kernel lacks is skipped. So is a case where the
- * kernel only reports too much, if it does not count pins by base page; with
- * -e that is a failure. Needs root, and two NUMA nodes (numa=fake=2 will do) or
+ * kernel only reports too much, if it does not count pins by base page, and all
+ * of it if the kernel has no CONFIG_PAGE_PIN, be it set or not; with -e both
+ * are failures. Needs root, and two NUMA nodes (numa=fake=2 will do) or
  * compaction for the races with migration.
  */
 #define _GNU_SOURCE
@@ -25,8 +26,6 @@
 #define MFD_HUGETLB	4
 #endif
 
-static const char *disk;
-
 /* Soft-dirty tracking. */
 
 static int clear_refs(struct range *r, bool *found)
@@ -35,6 +34,35 @@ static int clear_refs(struct range *r, bool *found)
 	(void)found;
 	clear_soft_dirty();
 	return 0;
+}
+
+/* Where PAGEMAP_SCAN says something else, what is wrong of the two counts. */
+static void scan_soft_dirty(struct range *r, bool *dirty)
+{
+#ifdef PAGEMAP_SCAN
+	struct pm_scan_arg arg = {
+		.start = (uintptr_t)r->mem,
+		.end = (uintptr_t)r->mem + r->size,
+		.category_mask = PAGE_IS_SOFT_DIRTY,
+		.return_mask = PAGE_IS_SOFT_DIRTY,
+	};
+	size_t i, nr = range_nr(r);
+	bool *found = calloc(nr, sizeof(*found));
+
+	if (!found)
+		ksft_exit_fail_msg("no memory\n");
+	if (pagemap_scan(r, &arg, found) == (ssize_t)r->size) {
+		for (i = 0; i < nr; i++)
+			if (found[i] != dirty[i])
+				dirty[i] = !r->pages[i].must;
+	} else if (errno != ENOTTY) {
+		ksft_exit_fail_msg("PAGEMAP_SCAN: %s\n", strerror(errno));
+	}
+	free(found);
+#else
+	(void)r;
+	(void)dirty;
+#endif
 }
 
 static void read_soft_dirty(struct range *r, bool *dirty)
@@ -48,6 +76,7 @@ static void read_soft_dirty(struct range *r, bool *dirty)
 	for (i = 0; i < nr; i++)
 		dirty[i] = pm[i] & PM_SOFT_DIRTY;
 	free(pm);
+	scan_soft_dirty(r, dirty);
 }
 
 /* Or, of shared memory, the fault that maps it again by PTEs dirties all. */
@@ -485,8 +514,11 @@ static int unpin_collapse(struct range *r)
 	drop(r, &p);
 	if (!ret)
 		ret = tracked(r, "cleaned when unpinned");
-	if (!ret)
-		ret = collapse_range(r);
+	if (ret)
+		return ret;
+	/* khugepaged leaves a range alone that has no writable PTE. */
+	cpu_writes_five(r);
+	ret = collapse_range(r);
 	if (ret)
 		return ret;
 	/* Of a PMD that is new, all is reported. */
@@ -914,7 +946,7 @@ static const struct kind {
 	{ "shared memory", map_base, MAP_SHARED,
 	  TRACKED | RACE | RACE_MIG | SHARED | GUP },
 	{ "shared THP", map_thp, MAP_SHARED,
-	  TRACKED | RACE | HUGE | SHARED | GUP },
+	  TRACKED | RACE | RACE_MIG | HUGE | SHARED | GUP },
 	{ "mremap'ed base pages", map_moved_base, MAP_PRIVATE,
 	  TRACKED | PRIVATE | GUP },
 	{ "mremap'ed THP", map_moved_thp, MAP_PRIVATE,
@@ -990,13 +1022,11 @@ static const struct scenario {
 	  RACE_MIG },
 };
 
-static const char *only;		/* -k */
-
 static bool wanted(const struct scenario *s, const struct kind *k, char *name,
 		   size_t size)
 {
 	snprintf(name, size, "%s: %s", s->name, k->name);
-	return !(s->needs & ~k->is) && (!only || strstr(name, only));
+	return !(s->needs & ~k->is) && asked_for(name);
 }
 
 static void run(const struct scenario *s, const struct kind *k,
@@ -1036,25 +1066,8 @@ int main(int argc, char **argv)
 	unsigned int i, nr_kinds = ARRAY_SIZE(kinds), plan = 0;
 	unsigned int nr = ARRAY_SIZE(scenarios) * nr_kinds;
 	char name[160];
-	int opt;
 
-	while ((opt = getopt(argc, argv, "d:ek:")) != -1) {
-		switch (opt) {
-		case 'd':
-			disk = optarg;
-			break;
-		case 'e':
-			exact = true;
-			break;
-		case 'k':
-			only = optarg;
-			break;
-		default:
-			fprintf(stderr, "usage: %s [-e] [-d slow disk] [-k part of a name]\n",
-				argv[0]);
-			return KSFT_FAIL;
-		}
-	}
+	parse_options(argc, argv, "slow disk");
 	ksft_print_header();
 
 	tracker = &soft_dirty;
@@ -1063,6 +1076,7 @@ int main(int argc, char **argv)
 		ksft_exit_skip("no /proc/self/clear_refs (CONFIG_PROC_PAGE_MONITOR)\n");
 	if (!tracks_soft_dirty())
 		ksft_exit_skip("no soft-dirty tracking (CONFIG_MEM_SOFT_DIRTY)\n");
+	skip_all_if(dirty_tracking_lacks());
 
 	for (i = 0; i < nr; i++)
 		plan += wanted(&scenarios[i / nr_kinds], &kinds[i % nr_kinds],
