@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 # patches/ as trees, mails and queues. Each is a script of this folder; what they take is at their tops.
-.PHONY: series-deps tree sync mails quilt apply bases overrides rangediff lint check-series
+.PHONY: series-deps tree sync mails quilt debian dist apply bases overrides rangediff lint check-series
 series-deps:
 	@tools/deps series
 
@@ -8,10 +8,17 @@ tree: series-deps	## BASE= [VARIANT=] [DIR=]: the series as a git tree, a commit
 	@tools/series/tree "$(BASE)" "$(VARIANT)" $(if $(DIR),"$(DIR)")
 sync: series-deps	## BASE= [DIR=]: that tree's commits back into patches/ and the new files
 	@tools/series/sync "$(BASE)" $(if $(DIR),"$(DIR)")
-mails: series-deps	## BASE= [SOB="Name <address>"]: for git am, with a cover letter
+mails: series-deps	## BASE= [SOB="Name <address>"]: for git am, with a cover letter; whom to send them to
 	@tools/series/mails "$(BASE)"
+	@tools/series/recipients "$(BASE)" >&2
 quilt: series-deps	## BASE= [SOB=]: a quilt queue with DEP-3 headers
 	@tools/series/quilt "$(BASE)"
+debian: series-deps	## BASE=: that queue in Debian's own kernel package, and on its orig tarball
+	@tools/deps debian
+	@tools/series/debian "$(BASE)"
+dist: series-deps	## BASE= [SOB=]: a tarball of mails, queue, checksums, and a page on what it costs
+	@tools/deps dist
+	@tools/series/dist "$(BASE)"
 apply: series-deps	## KDIR= [SOB=]: onto a tree of your own
 	@tools/series/apply "$(KDIR)"
 bases:	## the bases and what is there of each
