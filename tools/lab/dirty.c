@@ -246,6 +246,8 @@ int main(void)
 		die("RLIMIT_NOFILE");
 	set(THP "enabled", "madvise");
 	set(THP "shmem_enabled", "advise");
+	/* A collapse in passing makes THPs soft-dirty, or clean if they are shared. */
+	set(THP "khugepaged/scan_sleep_millisecs", "100000000");
 	printf("KTAP version 1\n1..%zu\n", ARRAY_SIZE(kinds) * (1 + can_scan));
 	for (i = 0; i < ARRAY_SIZE(kinds) * (1 + can_scan); i++) {
 		unsigned int k = i % ARRAY_SIZE(kinds);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * init of the lab's guest: mount what tests need, turn swap on, run /run.sh
- * with its output on the second serial port, write how it ended there, and
- * reset the machine (QEMU is told to exit instead).
+ * with its output on the second serial port, or what LAB_TTY names, write how it
+ * ended there, and reset the machine (QEMU is told to exit instead).
  *
  * The console, where the kernel complains, stays on the first port. A failure
  * here leaves the end marker out, which the host takes for a crash.
@@ -67,7 +67,7 @@ static void results_to(const char *tty)
 	dup2(fd, STDIN_FILENO);
 }
 
-static int run(void)
+static int run_applet(const char *applet, const char *arg)
 {
 	int status;
 	pid_t pid = fork();
@@ -76,7 +76,7 @@ static int run(void)
 		die("fork");
 	if (!pid) {
 		setsid();
-		execl("/bin/busybox", "sh", "/run.sh", NULL);
+		execl("/bin/busybox", applet, arg, NULL);
 		_exit(127);
 	}
 	/* As init, this inherits and reaps what RUN leaves behind. */
@@ -95,23 +95,27 @@ static int run(void)
 int main(void)
 {
 	const char *swap = getenv("LAB_SWAP");
+	const char *tty = getenv("LAB_TTY");
 	unsigned int i;
 
+	/* An s390x that QEMU emulates has no huge pages: no such filesystem. */
 	for (i = 0; i < ARRAY_SIZE(mounts); i++) {
 		mkdir(mounts[i].dir, 0755);
 		if (mount(mounts[i].type, mounts[i].dir, mounts[i].type, 0,
-			  NULL) && errno != EBUSY)
+			  NULL) && errno != EBUSY &&
+		    !(errno == ENODEV && !strcmp(mounts[i].type, "hugetlbfs")))
 			die(mounts[i].dir);
 	}
-	if (swap && swapon(swap, 0))
+	/* Made here, as its header is in this machine's byte order. */
+	if (swap && (run_applet("mkswap", swap) || swapon(swap, 0)))
 		die(swap);
 	if (chmod("/tmp", 01777) || chmod("/dev/shm", 01777))
 		die("chmod");
 	setenv("PATH", "/bin:/sbin:/t", 1);
 	setenv("HOME", "/tmp", 1);
 	unsetenv("LAB_SWAP");
-	results_to("/dev/ttyS1");
-	i = run();
+	results_to(tty ? tty : "/dev/ttyS1");
+	i = run_applet("sh", "/run.sh");
 	/* The newline is not RUN's: the host takes it off again. */
 	printf("\n# lab: RUN ended with status %u\n", i);
 	fflush(stdout);
