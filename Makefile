@@ -24,3 +24,4 @@ help:	## this list
 
 include tools/series/series.mk
 include tools/lab/lab.mk
+include tools/model/model.mk
