@@ -32,6 +32,7 @@
 #define WRITE		8
 #define SOFT_DIRTY	16
 #define SWAP		32	/* of the one slot there is; may be SOFT_DIRTY */
+#define MIGRATION	64	/* of page 0; may be WRITE and SOFT_DIRTY */
 #define PAGE(e)		((e) & 3)
 
 /* page: struct page, and the word of mm/page_pin.c */
@@ -45,6 +46,12 @@ byte page_lock, ksm;		/* one bit for each page, too */
 /* the swap slot */
 byte swap_count;
 byte swap_page = NONE;		/* its page in the swap cache */
+
+#ifdef CONFIG_migrate
+byte moved_to;			/* page 0, or where its contents are now */
+#else
+#define moved_to	0
+#endif
 
 /* mm */
 byte pte[NR_MM];
@@ -68,9 +75,10 @@ bit R1, R2, R3, R4, R5, TLB;
 
 #define HELD(m, p)	held[(m) * NR_PAGES + (p)]
 
-/* May the mm read the page: by an entry, by a TLB, by a swap entry? */
+/* May the mm read the page: by a TLB, or once its entry is present again? */
 #define REACHES(m, p) \
-	(HAS(tlb[m], p) || ((pte[m] & SWAP) && swap_page == (p)))
+	(HAS(tlb[m], p) || ((pte[m] & SWAP) && swap_page == (p)) || \
+	 ((pte[m] & MIGRATION) && moved_to == (p)))
 /* The same, and there is somebody who does: fork's child does not run yet. */
 #define READS(m, p)	(HAS(runs, m) && REACHES(m, p))
 #if NR_MM == 3
@@ -86,6 +94,7 @@ bit R1, R2, R3, R4, R5, TLB;
 #define OTHERS_READ(m, p)	READS(1 - (m), p)
 #define OTHERS_REACH(m, p)	REACHES(1 - (m), p)
 #define OTHERS_HOLD(m, p)	HELD(1 - (m), p)
+#define OTHERS_WRITE(m, p)	HAS(tlb_write[1 - (m)], p)
 #define ANY_HELD(p)		(HELD(0, p) || HELD(1, p))
 #define ANY_TLB(p)		(HAS(tlb[0], p) || HAS(tlb[1], p))
 #endif
@@ -126,7 +135,7 @@ inline set_pte(m, e)
 		:: else
 		fi;
 		if
-		:: (e) & WRITE -> SET(tlb_write[m], PAGE(e))
+		:: (e) & PRESENT && (e) & WRITE -> SET(tlb_write[m], PAGE(e))
 		:: else
 		fi
 	}
@@ -143,7 +152,8 @@ inline flush_tlb(m)
 		:: else
 		fi;
 		if
-		:: pte[m] & WRITE -> SET(tlb_write[m], PAGE(pte[m]))
+		:: pte[m] & PRESENT && pte[m] & WRITE ->
+			SET(tlb_write[m], PAGE(pte[m]))
 		:: else
 		fi
 	}
@@ -288,6 +298,18 @@ inline do_swap_page(m, e, write, p)
 	fi
 }
 
+/*
+ * __migration_entry_wait(), with the page table locked: it looks at the page, and
+ * then waits without a reference.
+ */
+inline migration_entry_wait(m, e)
+{
+	count[0]++;
+	CLEAR(ptl, m);
+	put_page(0);
+	pte[m] != e
+}
+
 /* What a thread may do: one of these, or nothing */
 #define CAN_GUP		1	/* take a reference, use it, drop it */
 #define CAN_WRITE	2
@@ -344,6 +366,14 @@ inline lower_word(p)
 		fi
 	}
 }
+
+/* A step each only where somebody may look at them meanwhile. */
+#if defined(CONFIG_tracker) || defined(CONFIG_reclaim) || \
+	defined(BUG_fork_sees_pins_only)
+#define PINS
+#else
+#define PINS		atomic
+#endif
 
 /* put_compound_pages() of one page */
 inline unpin(p)
@@ -415,15 +445,15 @@ gup:
 		fi
 	}
 	atomic {
-	old_seq = seq[m];
-	if
+		old_seq = seq[m];
+		if
 #ifdef BUG_fast_get_without_seq
-	:: (old_seq & 1) && (foll & FOLL_PIN) -> goto slow
+		:: old_seq & 1 && foll & FOLL_PIN -> goto slow
 #else
-	:: old_seq & 1 -> goto slow
+		:: old_seq & 1 -> goto slow
 #endif
-	:: else
-	fi
+		:: else
+		fi
 	}
 	/* gup_pte_range() */
 	atomic {
@@ -446,19 +476,30 @@ gup:
 	fi;
 #endif
 	/* try_grab_compound_head(): not what is being freed */
-	atomic {
+	PINS {
+		atomic {
+			if
+			:: !count[p] -> goto slow
+			:: else -> count[p]++
+			fi
+		}
+#ifdef BUG_fast_pins_relaxed
+		/* the read passes what is no full barrier by itself */
 		if
-		:: !count[p] -> goto slow
-		:: else -> count[p]++
-		fi
+		:: pte[m] != e -> put_page(p); goto slow
+		:: else
+		fi;
+#endif
+		raise_pins(p);
+		raise_word(p)
 	}
-	raise_pins(p);
-	raise_word(p);
 #ifndef BUG_fast_relaxed
+#ifndef BUG_fast_pins_relaxed
 	if
 	:: pte[m] != e -> goto undo
 	:: else
 	fi;
+#endif
 	/* gup_fast_must_unshare() */
 	if
 #ifndef BUG_fast_readonly
@@ -467,21 +508,21 @@ gup:
 	:: else
 	fi;
 	atomic {
-	if
+		if
 #ifdef BUG_fast_get_without_seq
-	:: seq[m] != old_seq && (foll & FOLL_PIN) -> goto undo
+		:: seq[m] != old_seq && foll & FOLL_PIN -> goto undo
 #else
-	:: seq[m] != old_seq -> goto undo
+		:: seq[m] != old_seq -> goto undo
 #endif
-	:: else -> gup_done(m, p); goto use
-	fi
+		:: else -> gup_done(m, p); goto use
+		fi
 	}
 #else
 	gup_done(m, p);
 	goto use;
 #endif
 undo:
-	unpin(p);
+	PINS { unpin(p) }
 
 slow:
 	atomic { e = 0; p = 0; old_seq = 0; mmap_read_lock(m) }
@@ -496,7 +537,7 @@ follow:
 			CLEAR(ptl, m);
 			mmap_readers[m]--;
 			goto out
-		:: e & SWAP || (foll & FOLL_WRITE && !(e & WRITE)) ->
+		:: e && (!(e & PRESENT) || (foll & FOLL_WRITE && !(e & WRITE))) ->
 			CLEAR(ptl, m);
 			goto fault
 		:: else -> p = PAGE(e)
@@ -538,7 +579,7 @@ follow:
 	:: else
 	fi;
 	atomic {
-		/* word: for the tracker, whom mmap_lock keeps out */
+		/* mmap_lock keeps out who asks the pins and the word */
 		count[p]++;
 		raise_pins(p);
 		raise_word(p);
@@ -565,8 +606,7 @@ use:
 	:: true
 	fi;
 #endif
-	gup_used(m, p);
-	unpin(p);
+	PINS { gup_used(m, p); unpin(p) }
 	goto out;
 
 write:
@@ -599,6 +639,10 @@ fault:
 		:: e & SWAP ->
 			CLEAR(ptl, m);
 			goto swapped
+#ifdef CONFIG_migrate
+		:: e & MIGRATION ->
+			goto migrated
+#endif
 		:: else -> p = PAGE(e)
 		fi
 	}
@@ -665,10 +709,8 @@ fault:
 		count[p]++;
 		CLEAR(ptl, m)
 	}
-	atomic {
-		alloc_copy(new, p);
-		lock(ptl, m)
-	}
+	alloc_copy(new, p);
+	lock(ptl, m);
 	if
 	:: pte[m] != e -> what = RETRY
 	:: else ->
@@ -717,6 +759,11 @@ fault:
 	fi;
 	put_page(p);
 	goto faulted;
+#ifdef CONFIG_migrate
+migrated:
+	migration_entry_wait(m, e);
+	goto faulted;
+#endif
 swapped:
 	do_swap_page(m, e, foll & FOLL_WRITE, p);
 faulted:
@@ -793,7 +840,13 @@ out:
 proctype fork()
 {
 	byte e, p, new, refs;
-	bit must, late;
+	bit must;
+#ifdef BUG_fork_no_mb
+	bit late;
+#endif
+#ifdef BUG_fork_late_wrprotect
+	byte late_write;
+#endif
 
 	mmap_write_lock(A);
 	/* copy_page_range() */
@@ -857,6 +910,10 @@ again:
 		:: else ->
 			count[p]++;
 			mapcount[p]++;
+#ifdef BUG_fork_late_wrprotect
+			set_pte(B, e & ~WRITE);
+			late_write = WRITE;
+#else
 			/* in no order: both are visible when ptl is free */
 			if
 			:: pte[A] = e & ~WRITE;
@@ -864,6 +921,7 @@ again:
 			:: set_pte(B, e & ~WRITE);
 			   pte[A] = e & ~WRITE
 			fi;
+#endif
 			assert(R2 || HAS(ksm, p) || !ANY_HELD(p))
 		fi
 	:: e & SWAP ->
@@ -905,10 +963,28 @@ again:
 			pte[B] = e;
 			assert(R2 || swap_page == NONE || !ANY_HELD(swap_page))
 		fi
+#ifdef CONFIG_migrate
+	:: e & MIGRATION ->
+#ifdef BUG_fork_shares_migration
+		e = e & ~WRITE;
+		pte[A] = e;
+		pte[B] = e;
+		assert(R2 || !ANY_HELD(moved_to))
+#else
+		/* anon_fork_must_fault(), anon_fork_fault() */
+		CLEAR(ptl, B);
+		migration_entry_wait(A, e);
+		goto again
+#endif
+#endif
 	:: else
 	fi;
 	atomic { CLEAR(ptl, A); CLEAR(ptl, B) }
 	seq[A]++;
+#ifdef BUG_fork_late_wrprotect
+	/* no smp_wmb() before seq, and ptl no release */
+	pte[A] = pte[A] & ~late_write;
+#endif
 #ifndef BUG_fork_no_flush
 	flush_tlb(A);
 #endif
@@ -1165,6 +1241,28 @@ proctype tracker()
 		fi
 #endif
 	:: e & SWAP -> pte[A] = SWAP
+#ifdef CONFIG_migrate
+	:: e & MIGRATION ->
+		pinned = HAS(has_pinned, A);
+		if
+		:: pinned -> pinned = (pins[0] != 0)
+		:: else
+		fi;
+		if
+		:: pinned -> pinned = WRITE_PINNED(0)
+		:: else
+		fi;
+#ifdef BUG_clear_migration_unasked
+		pinned = 0;
+#endif
+		/* what restores the entry writes no more than it says */
+		pte[A] = (pinned -> e | SOFT_DIRTY :
+#ifdef BUG_clear_migration_writable
+			  e & ~SOFT_DIRTY);
+#else
+			  e & ~(SOFT_DIRTY | WRITE));
+#endif
+#endif
 	:: else
 	fi;
 	CLEAR(ptl, A);
@@ -1186,10 +1284,123 @@ proctype tracker()
 			assert(R4 || e & SOFT_DIRTY || !swap_changed)
 		:: e & SWAP && swap_page != NONE ->
 			assert(R4 || e & SOFT_DIRTY || !HAS(changed, swap_page))
+#ifdef CONFIG_migrate
+		:: e & MIGRATION ->
+			assert(R4 || e & SOFT_DIRTY || !HAS(changed, moved_to))
+#endif
 		:: else
 		fi
 	}
 	CLEAR(ptl, A);
+	mmap_readers[A]--
+}
+#endif
+
+#if defined(CONFIG_migrate)
+/* unmap_and_move() of page 0 */
+proctype migrate()
+{
+	byte m, e, new, to;
+
+	/* isolated, so with a reference */
+	atomic {
+		if
+		:: !count[0] || HAS(page_lock, 0) -> goto out
+		:: else -> count[0]++; SET(page_lock, 0)
+		fi
+	}
+	/* try_to_unmap_one(TTU_MIGRATION), of each mm */
+	do
+	:: m < NR_MM ->
+		lock_pte(m, e);
+		if
+		:: e & PRESENT && PAGE(e) == 0 ->
+			pte[m] = 0;
+			flush_tlb(m);
+			pte[m] = MIGRATION | (e & (WRITE | SOFT_DIRTY));
+			mapcount[0]--;
+			put_page(0)
+		:: else
+		fi;
+		CLEAR(ptl, m);
+		m++
+	:: else -> break
+	od;
+	/* migrate_page_move_mapping(): no swap cache here */
+	atomic {
+		alloc_copy(new, 0);
+		SET(page_lock, new);
+		if
+#ifndef BUG_migrate_uncounted
+		:: count[0] != 1
+#endif
+		:: else ->
+			assert(R3 || !ANY_HELD(0));
+			moved_to = new
+		fi;
+		to = moved_to;
+		m = 0
+	}
+	/* remove_migration_ptes() */
+	do
+	:: m < NR_MM ->
+		lock_pte(m, e);
+		if
+		:: e & MIGRATION ->
+			count[to]++;
+			mapcount[to]++;
+			set_pte(m, to | PRESENT | (e & (WRITE | SOFT_DIRTY)))
+		:: else
+		fi;
+		CLEAR(ptl, m);
+		m++
+	:: else -> break
+	od;
+	CLEAR(page_lock, 0);
+	put_page(0);
+	CLEAR(page_lock, new);
+	put_page(new);
+out:
+	skip
+}
+#endif
+
+#if defined(CONFIG_peek)
+/* access_remote_vm() of what A maps: ptrace, /proc/PID/mem */
+proctype peek()
+{
+	byte e, p;
+
+	mmap_read_lock(A);
+	/* follow_page_pte() with FOLL_NOUNSHARE */
+	lock_pte(A, e);
+	if
+	:: !(e & PRESENT) -> CLEAR(ptl, A); goto out
+	:: else -> p = PAGE(e)
+	fi;
+	count[p]++;
+	CLEAR(ptl, A);
+	/* anon_read_lock() */
+#ifndef BUG_peek_unlocked
+	lock(page_lock, p);
+#endif
+	lock_pte(A, e);
+	CLEAR(ptl, A);
+	if
+#ifdef BUG_peek_unmapped
+	:: false
+#else
+	:: !(e & PRESENT) || PAGE(e) != p
+#endif
+	:: else ->
+		/* reads: nothing that another process writes */
+		assert(R3 || !OTHERS_WRITE(A, p))
+	fi;
+#ifndef BUG_peek_unlocked
+	CLEAR(page_lock, p);
+#endif
+	put_page(p);
+out:
 	mmap_readers[A]--
 }
 #endif
@@ -1235,6 +1446,12 @@ init {
 #endif
 #ifdef CONFIG_tracker
 		run tracker();
+#endif
+#ifdef CONFIG_migrate
+		run migrate();
+#endif
+#ifdef CONFIG_peek
+		run peek();
 #endif
 #ifdef A1
 		run thread(A, A1);
