@@ -167,7 +167,7 @@ inline flush_tlb(m)
 #define write_contents(p)	skip
 #endif
 
-/* With a reference, and the page table's contents of page old. */
+/* A new page, with a reference and the contents of page old. */
 inline alloc_copy(new, old)
 {
 	d_step {
@@ -218,8 +218,8 @@ inline swap_free()
 }
 
 /*
- * anon_page_exclusive(), two reads, with the page locked: mapcount and swap
- * count have to be of one moment.
+ * anon_page_exclusive(): mapcount and swap count are two reads, which the page
+ * lock makes those of one moment.
  */
 inline anon_page_exclusive(p, yes)
 {
@@ -234,7 +234,7 @@ inline anon_page_exclusive(p, yes)
 #endif
 }
 
-/* The page is the mm's alone, who says so: it may be written. */
+/* Who decided that the page is the mm's alone makes the entry writable. */
 inline reuse(m, p, e)
 {
 	assert(R3 || (!OTHERS_REACH(m, p) && !OTHERS_HOLD(m, p)));
@@ -1000,7 +1000,6 @@ again:
 proctype reclaim()
 {
 	byte m, e, refs;
-	bit mapped;
 
 	/* shrink_page_list() of page 0: isolated, so with a reference */
 	atomic {
@@ -1023,8 +1022,7 @@ proctype reclaim()
 	/* try_to_unmap_one(), of each mm */
 	do
 	:: m < NR_MM ->
-		lock(ptl, m);
-		e = pte[m];
+		lock_pte(m, e);
 		if
 		:: e & PRESENT && PAGE(e) == 0 ->
 #ifdef BUG_reclaim_no_mb
@@ -1041,9 +1039,7 @@ proctype reclaim()
 			/* the swap cache's and ours */
 			if
 #ifndef BUG_reclaim_without_retest
-			:: refs > 2 ->
-				set_pte(m, e);
-				mapped = 1
+			:: refs > 2 -> set_pte(m, e)
 #endif
 			:: else ->
 				SET(flush_batched, m);
@@ -1101,8 +1097,7 @@ proctype ksmd()
 
 	mmap_read_lock(A);
 	/* follow_page() */
-	lock(ptl, A);
-	e = pte[A];
+	lock_pte(A, e);
 	p = PAGE(e);
 	if
 	:: !(e & PRESENT) || HAS(ksm, p) ->
@@ -1119,8 +1114,7 @@ proctype ksmd()
 		fi
 	}
 	/* write_protect_page() */
-	lock(ptl, A);
-	e = pte[A];
+	lock_pte(A, e);
 	if
 	:: !(e & PRESENT) || PAGE(e) != p ->
 		CLEAR(ptl, A);
@@ -1199,8 +1193,7 @@ proctype tracker()
 
 	/* clear_refs_write() */
 	mmap_write_lock(A);
-	lock(ptl, A);
-	e = pte[A];
+	lock_pte(A, e);
 	p = PAGE(e);
 	if
 	:: e & PRESENT ->
@@ -1274,9 +1267,8 @@ proctype tracker()
 	d_step { changed = 0; swap_changed = 0 }
 	/* pagemap_read() */
 	mmap_read_lock(A);
-	lock(ptl, A);
+	lock_pte(A, e);
 	d_step {
-		e = pte[A];
 		if
 		:: e & PRESENT ->
 			assert(R4 || e & SOFT_DIRTY || !HAS(changed, PAGE(e)))
