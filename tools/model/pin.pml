@@ -639,10 +639,8 @@ fault:
 		:: e & SWAP ->
 			CLEAR(ptl, m);
 			goto swapped
-#ifdef CONFIG_migrate
 		:: e & MIGRATION ->
 			goto migrated
-#endif
 		:: else -> p = PAGE(e)
 		fi
 	}
@@ -759,11 +757,9 @@ fault:
 	fi;
 	put_page(p);
 	goto faulted;
-#ifdef CONFIG_migrate
 migrated:
 	migration_entry_wait(m, e);
 	goto faulted;
-#endif
 swapped:
 	do_swap_page(m, e, foll & FOLL_WRITE, p);
 faulted:
@@ -963,7 +959,6 @@ again:
 			pte[B] = e;
 			assert(R2 || swap_page == NONE || !ANY_HELD(swap_page))
 		fi
-#ifdef CONFIG_migrate
 	:: e & MIGRATION ->
 #ifdef BUG_fork_shares_migration
 		e = e & ~WRITE;
@@ -975,7 +970,6 @@ again:
 		CLEAR(ptl, B);
 		migration_entry_wait(A, e);
 		goto again
-#endif
 #endif
 	:: else
 	fi;
@@ -997,7 +991,7 @@ again:
 #endif
 
 #if defined(CONFIG_reclaim)
-proctype reclaim()
+proctype reclaim(bit lazyfree)
 {
 	byte m, e, refs;
 
@@ -1009,7 +1003,7 @@ proctype reclaim()
 		fi
 	}
 	if
-	:: swap_page != 0 ->
+	:: swap_page != 0 && !lazyfree ->
 		/* page_maybe_dma_pinned(), add_to_swap() */
 		atomic {
 			if
@@ -1039,8 +1033,19 @@ proctype reclaim()
 			/* the swap cache's and ours */
 			if
 #ifndef BUG_reclaim_without_retest
-			:: refs > 2 -> set_pte(m, e)
+			:: refs > 2 - lazyfree -> set_pte(m, e)
 #endif
+			:: lazyfree && refs <= 1 ->
+				/* MADV_FREE, and not written since: discard it */
+#ifndef BUG_reclaim_lazyfree_no_flush
+				if
+				:: mapcount[0] > 1 -> flush_tlb(m)
+				:: else
+				fi;
+#endif
+				assert(R3 || !HELD(m, 0));
+				mapcount[0]--;
+				put_page(0)
 			:: else ->
 				SET(flush_batched, m);
 				swap_count++;
@@ -1072,6 +1077,10 @@ proctype reclaim()
 		if
 		:: swap_page == 0 && count[0] == 2 ->
 			delete_from_swap_cache(0);
+			CLEAR(page_lock, 0);
+			put_page(0);
+			goto out
+		:: lazyfree && count[0] == 1 ->
 			CLEAR(page_lock, 0);
 			put_page(0);
 			goto out
@@ -1234,7 +1243,6 @@ proctype tracker()
 		fi
 #endif
 	:: e & SWAP -> pte[A] = SWAP
-#ifdef CONFIG_migrate
 	:: e & MIGRATION ->
 		pinned = HAS(has_pinned, A);
 		if
@@ -1254,7 +1262,6 @@ proctype tracker()
 			  e & ~SOFT_DIRTY);
 #else
 			  e & ~(SOFT_DIRTY | WRITE));
-#endif
 #endif
 	:: else
 	fi;
@@ -1276,10 +1283,8 @@ proctype tracker()
 			assert(R4 || e & SOFT_DIRTY || !swap_changed)
 		:: e & SWAP && swap_page != NONE ->
 			assert(R4 || e & SOFT_DIRTY || !HAS(changed, swap_page))
-#ifdef CONFIG_migrate
 		:: e & MIGRATION ->
 			assert(R4 || e & SOFT_DIRTY || !HAS(changed, moved_to))
-#endif
 		:: else
 		fi
 	}
@@ -1434,7 +1439,11 @@ init {
 		run fork();
 #endif
 #ifdef CONFIG_reclaim
-		run reclaim();
+#ifdef LAZYFREE
+		run reclaim(true);
+#else
+		run reclaim(false);
+#endif
 #endif
 #ifdef CONFIG_tracker
 		run tracker();
