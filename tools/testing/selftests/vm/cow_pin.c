@@ -704,47 +704,11 @@ static int ev_migrate(struct range *r)
 	return 0;
 }
 
-static long read_number(const char *path)
-{
-	long value = -1;
-	FILE *f = fopen(path, "r");
-
-	if (f && fscanf(f, "%ld", &value) != 1)
-		value = -1;
-	if (f)
-		fclose(f);
-	return value;
-}
-
-static long ksm_stat(const char *name)
-{
-	char path[64];
-
-	snprintf(path, sizeof(path), "/sys/kernel/mm/ksm/%s", name);
-	return read_number(path);
-}
-
 static bool is_ksm(const char *mem)
 {
 	uint64_t pfn = pfn_of(mem);
 
 	return pfn && kpageflags(pfn) & KPF_KSM;
-}
-
-/* Lets ksmd go over all that is mergeable, often enough to merge it. */
-static int ksm_scan(void)
-{
-	long from = ksm_stat("full_scans");
-	int i, ret = 0;
-
-	if (from < 0 || !write_file("/sys/kernel/mm/ksm/run", "1"))
-		return because(SKIP, "no KSM");
-	for (i = 0; i < 5000 && ksm_stat("full_scans") < from + 4; i++)
-		usleep(1000);
-	if (i == 5000)
-		ret = because(SKIP, "ksmd is too slow");
-	write_file("/sys/kernel/mm/ksm/run", "0");
-	return ret;
 }
 
 /*

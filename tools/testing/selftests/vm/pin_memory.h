@@ -36,6 +36,7 @@
 #endif
 
 #define MPOL_MF_MOVE	2			/* linux/mempolicy.h */
+#define MPOL_MF_MOVE_ALL 4
 
 #define PM_PFN		0x007fffffffffffffULL	/* of a pagemap entry */
 #define PM_SOFT_DIRTY	0x0080000000000000ULL
@@ -133,6 +134,18 @@ static inline size_t read_size(const char *path, const char *format,
 	if (f)
 		fclose(f);
 	return value * unit;
+}
+
+static inline long read_number(const char *path)
+{
+	long value = -1;
+	FILE *f = fopen(path, "r");
+
+	if (f && fscanf(f, "%ld", &value) != 1)
+		value = -1;
+	if (f)
+		fclose(f);
+	return value;
 }
 
 static inline unsigned long read_vmstat(const char *name)
@@ -718,6 +731,32 @@ static inline int ring_copy(struct ring *ring, int opcode, int file, int index,
 			      "IORING_OP_WRITE_FIXED");
 	}
 	return 0;
+}
+
+/* KSM. */
+
+static inline long ksm_stat(const char *name)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/sys/kernel/mm/ksm/%s", name);
+	return read_number(path);
+}
+
+/* Lets ksmd go over all that is mergeable, often enough to merge it. */
+static inline int ksm_scan(void)
+{
+	long from = ksm_stat("full_scans");
+	int i, ret = 0;
+
+	if (from < 0 || !write_file("/sys/kernel/mm/ksm/run", "1"))
+		return because(SKIP, "no KSM");
+	for (i = 0; i < 5000 && ksm_stat("full_scans") < from + 4; i++)
+		usleep(1000);
+	if (i == 5000)
+		ret = because(SKIP, "ksmd is too slow");
+	write_file("/sys/kernel/mm/ksm/run", "0");
+	return ret;
 }
 
 /* A pipe that holds references to pages. */
