@@ -698,12 +698,32 @@ static int op_compact(const struct op *o)
 	return 0;
 }
 
+/*
+ * KSM forgets what the entries of pages said that it merges: soft-dirty, which
+ * is a gap of stock kernels as well, and that they were write-protected.
+ */
+static void merged(struct proc *p)
+{
+	size_t i;
+
+	for (i = 0; i < w->nr; i++) {
+		struct slot *s = &p->slots[i];
+
+		s->scan_may = true;
+		if (w->frames[s->frame].pins)
+			continue;
+		s->cpu = false;
+		s->device = false;
+	}
+}
+
 /* Two pages become the same, and one. */
 static int op_ksm(const struct op *o)
 {
 	size_t other = (o->first + 1 + o->arg % (w->nr - 1)) % w->nr;
 	struct op all = { .nr = w->nr };
 	bool pmd = one_pmd();
+	struct proc *p;
 	uint32_t token;
 
 	if (me->slots[o->first].readonly || me->slots[other].readonly ||
@@ -717,6 +737,9 @@ static int op_ksm(const struct op *o)
 	after_fault(pmd);
 	say(" pages %u and %zu", o->first, other);
 	ksm_scan();
+	for (p = w->procs; p < w->procs + PROCS; p++)
+		if (p->alive)
+			merged(p);
 	return 0;
 }
 
@@ -898,6 +921,20 @@ static int hold(const struct op *o, struct hold *h, bool write, bool pmd)
 	return 0;
 }
 
+/* GUP that fails in the middle may have faulted what comes before. */
+static int not_pinned(const struct op *o, bool write, bool pmd)
+{
+	size_t i;
+
+	for (i = o->first; write && i < (size_t)o->first + o->nr; i++) {
+		me->slots[i].may = true;
+		me->slots[i].scan_may = true;
+	}
+	if (write)
+		after_fault(pmd);
+	return SKIP;
+}
+
 static bool contiguous(const struct op *o)
 {
 	return one_area() || o->first >= w->nr / 2 ||
@@ -911,9 +948,10 @@ static int op_pin(const struct op *o)
 
 	for (i = 0; i < PINS && w->holds[i].used; i++)
 		;
-	if (i == PINS || !contiguous(o) ||
-	    pin_again(&pins[i], at(o->first), o->nr * pagesize, flags))
+	if (i == PINS || !contiguous(o))
 		return SKIP;
+	if (pin_again(&pins[i], at(o->first), o->nr * pagesize, flags))
+		return not_pinned(o, flags & PIN_WRITE, pmd);
 	say(" %u %s%s", i, flags & PIN_WRITE ? "to write" : "to read",
 	    flags & PIN_FAST ? " (fast)" : "");
 	say_pages(o);
@@ -928,9 +966,10 @@ static int op_register(const struct op *o)
 	};
 	bool pmd = one_pmd();
 
-	if (w->holds[RING].used || !contiguous(o) ||
-	    ring_register(&ring, &iov, 1))
+	if (w->holds[RING].used || !contiguous(o))
 		return SKIP;
+	if (ring_register(&ring, &iov, 1))
+		return not_pinned(o, true, pmd);
 	say_pages(o);
 	return hold(o, &w->holds[RING], true, pmd);
 }
@@ -1218,7 +1257,7 @@ static const struct operation {
 	{ "uffd-wp", 30, ANY, 0, can_always, op_uffd },
 	{ "move_pages", 25, ANY, 0, can_migrate, op_migrate },
 	{ "compact", 2, ANY, DRIVER, can_compact, op_compact },
-	{ "KSM", 3, PRIVATE, 0, can_ksm, op_ksm },
+	{ "KSM", 10, PRIVATE, 0, can_ksm, op_ksm },
 	{ "swapoff, swapon", 4, PAGEABLE, DRIVER, can_swap, op_swapoff },
 	{ "memory pressure", 25, PAGEABLE, DRIVER, can_press, op_pressure },
 };
