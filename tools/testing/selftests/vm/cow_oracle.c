@@ -350,6 +350,22 @@ static bool one_pmd(void)
 	return false;
 }
 
+/* Would a write fault dirty more than the page that is written? */
+static bool coarse(const struct op *o)
+{
+	size_t i;
+
+	if (one_pmd())
+		return true;
+	/* What is missing of a THP in shared memory, a write maps as a whole. */
+	for (i = o->first; i < (size_t)o->first + o->nr; i++)
+		if (is(SHARED) && is(THP) &&
+		    !(read_u64(pagemap_fd, (uintptr_t)at(i) / pagesize) &
+		      PM_PRESENT))
+			return true;
+	return false;
+}
+
 /* What a write fault did to the entries of the others. */
 static void after_fault(bool before)
 {
@@ -395,7 +411,7 @@ static void say_pages(const struct op *o)
 
 static int op_write(const struct op *o)
 {
-	bool pmd = one_pmd();
+	bool pmd = coarse(o);
 	size_t i, written = 0;
 	uint32_t token;
 
@@ -616,7 +632,7 @@ static void reserve(char *mem, size_t size)
 static int op_mremap(const struct op *o)
 {
 	size_t half = w->nr / 2, first = 0, nr = half;
-	int part = o->arg % 3, place;
+	int part = is(HUGETLB) ? 2 : o->arg % 3, place;
 	char *from;
 
 	/* It would no longer be write-protected. */
@@ -944,7 +960,7 @@ static bool contiguous(const struct op *o)
 static int op_pin(const struct op *o)
 {
 	unsigned int flags = o->arg & (PIN_WRITE | PIN_FAST), i;
-	bool pmd = one_pmd();
+	bool pmd = coarse(o);
 
 	for (i = 0; i < PINS && w->holds[i].used; i++)
 		;
@@ -964,7 +980,7 @@ static int op_register(const struct op *o)
 		.iov_base = at(o->first),
 		.iov_len = o->nr * pagesize,
 	};
-	bool pmd = one_pmd();
+	bool pmd = coarse(o);
 
 	if (w->holds[RING].used || !contiguous(o))
 		return SKIP;
