@@ -116,6 +116,7 @@ struct proc {
 	bool alive;
 	pid_t pid;
 	bool scans;			/* by asynchronous write-protection */
+	bool pmd;			/* was mapped by one, last time */
 	bool split;			/* the PMD, for good */
 	bool fresh;			/* where a fault can bring a PMD */
 	int place[2];			/* which area either half is in */
@@ -313,8 +314,10 @@ static void entry_gone(struct slot *s)
 {
 	s->cpu = false;
 	s->gone = true;
-	if (!w->frames[s->frame].write_pins)
-		s->device = false;
+	if (w->frames[s->frame].write_pins)
+		return;
+	s->device = false;
+	s->scan_must = false;
 }
 
 static void entries_gone(struct proc *p)
@@ -494,6 +497,7 @@ static int op_fork(const struct op *o)
 			   new_frame(f->token, f->lazy);
 	}
 	p->scans = false;
+	p->pmd = me->pmd;
 	p->split = me->split;
 	p->fresh = me->fresh;
 	p->alive = true;
@@ -823,6 +827,8 @@ static int op_clear(const struct op *o)
 		s->watched = f->write_pins;
 		s->may = f->sticky;
 	}
+	/* This split comes before the pages are cleaned. */
+	me->pmd = one_pmd();
 	return 0;
 }
 
@@ -1321,6 +1327,10 @@ static int check_self(bool all)
 	int ret = 0;
 
 	snprintf(who, sizeof(who), "process %d", index_of(me));
+	/* A split can make what is dirty by another bit soft-dirty. */
+	if (me->pmd && !one_pmd())
+		may_all(me);
+	me->pmd = one_pmd();
 	read_entries(entries);
 	for (i = 0; i < w->nr && !ret; i++) {
 		struct slot *s = &me->slots[i];
@@ -1735,15 +1745,44 @@ static struct verdict {
 } verdicts[KINDS][PROMISES];
 
 static size_t nr_ops = 60;
+static const char *list;		/* -o: nothing but these */
 static double began, shortening;	/* seconds */
 
-static void print_ops(void)
+static void print_ops(uint32_t seed)
 {
 	size_t i, n = 0;
 
 	for (i = 0; i <= w->step && i < w->nr_ops; i++)
 		if (w->said[i][0])
 			ksft_print_msg("  %2zu %s\n", ++n, w->said[i]);
+	ksft_print_msg("again: -s %u -o ", seed);
+	for (i = 0, n = 0; i <= w->step && i < w->nr_ops; i++) {
+		const struct op *o = &w->ops[i];
+
+		if (w->said[i][0])
+			printf("%s%u.%u.%u.%u.%u", n++ ? "," : "", o->what,
+			       o->who, o->first, o->nr, o->arg);
+	}
+	printf("\n");
+}
+
+/* The operations that print_ops() printed. */
+static size_t read_ops(const char *list, size_t nr)
+{
+	unsigned int what, who, first, len, arg;
+	size_t n;
+
+	for (n = 0; n < MAX_OPS && list && *list; n++) {
+		if (sscanf(list, "%u.%u.%u.%u.%u", &what, &who, &first, &len,
+			   &arg) != 5 || what >= OPERATIONS || who >= PROCS ||
+		    !len || first + len > nr)
+			ksft_exit_fail_msg("-o: not operations of this kind of memory: %s\n",
+					   list);
+		w->ops[n] = (struct op){ what, who, first, len, arg };
+		list = strchr(list, ',');
+		list += !!list;
+	}
+	return n;
 }
 
 static void found(uint32_t seed, int kind)
@@ -1774,7 +1813,7 @@ static void found(uint32_t seed, int kind)
 	} else {
 		ksft_print_msg("the shortest that was found, then: %s\n", w->why);
 	}
-	print_ops();
+	print_ops(seed);
 	memcpy(w->done, was.done, sizeof(was.done));
 	memcpy(w->pairs, was.pairs, sizeof(was.pairs));
 	w->total = was.total;
@@ -1788,7 +1827,10 @@ static void one(uint32_t seed, int kind)
 
 	for (promise = 0; promise < PROMISES; promise++)
 		w->ignore[promise] = verdicts[kind][promise].broken;
-	invent(seed, kind, nr_ops);
+	if (list)
+		w->nr_ops = read_ops(list, pages_of(kind));
+	else
+		invent(seed, kind, nr_ops);
 	ret = episode(seed, kind);
 	if (ret == 2) {
 		usable[kind] = false;
@@ -1956,6 +1998,9 @@ static void look_around(void)
 		  "advise" },
 		{ "/proc/sys/vm/nr_hugepages", "24", true },
 		{ "/sys/kernel/mm/ksm/sleep_millisecs", "0" },
+		/* What migrates in passing may become soft-dirty. */
+		{ "/proc/sys/kernel/numa_balancing", "0" },
+		{ "/proc/sys/vm/compaction_proactiveness", "0" },
 		NO_KHUGEPAGED,
 		{}
 	};
@@ -2014,7 +2059,7 @@ static int judge_promise(int kind, int promise)
 
 static void usage(const char *name)
 {
-	fprintf(stderr, "usage: %s [-e] [-k part of a kind's name] [-s seed] [-t seconds] [-n operations of an episode]\n",
+	fprintf(stderr, "usage: %s [-e] [-k part of a kind's name] [-s seed] [-t seconds] [-n operations of an episode] [-o operations]\n",
 		name);
 	exit(KSFT_FAIL);
 }
@@ -2028,7 +2073,7 @@ int main(int argc, char **argv)
 	char name[160];
 	int opt;
 
-	while ((opt = getopt(argc, argv, "ek:s:t:n:")) != -1) {
+	while ((opt = getopt(argc, argv, "ek:s:t:n:o:")) != -1) {
 		if (opt == 'e')
 			exact = true;
 		else if (opt == 'k')
@@ -2037,6 +2082,8 @@ int main(int argc, char **argv)
 			seed = strtoul(optarg, NULL, 0);
 		else if (opt == 't')
 			limit = atof(optarg);
+		else if (opt == 'o')
+			list = optarg;
 		else if (opt == 'n')
 			nr_ops = strtoul(optarg, NULL, 0);
 		else
@@ -2062,7 +2109,10 @@ int main(int argc, char **argv)
 	ksft_print_msg("seed %u\n", first);
 	began = now();
 	/* Each kind once, however long that takes. */
-	for (turn = 0; turn < KINDS || now() - began - shortening < limit; turn++, seed++) {
+	for (turn = 0; turn < KINDS || now() - began - shortening < limit;
+	     turn++, seed++) {
+		if (turn && list)
+			break;
 		k = seed % KINDS;
 		if (!wanted(k) || !usable[k])
 			continue;
