@@ -346,8 +346,10 @@ static bool one_pmd(void)
 
 	if (!is(THP) || !one_area() || me->split)
 		return false;
-	if (smaps_kb(at(0), size, is(SHARED) ? "ShmemPmdMapped" :
-		     "AnonHugePages") >= size / 1024)
+	/* It is all that this process has of that. */
+	if (read_size("/proc/self/smaps_rollup", is(SHARED) ?
+		      "ShmemPmdMapped: %lu kB" : "AnonHugePages: %lu kB",
+		      1024) >= size)
 		return true;
 	me->split = !is(SHARED) && !me->fresh;
 	return false;
@@ -618,8 +620,11 @@ static int op_protect(const struct op *o)
 		return SKIP;
 	if (how && !pieces(o, protect, PROT_READ | PROT_WRITE))
 		return SKIP;
-	for (i = o->first; i < (size_t)o->first + o->nr; i++)
+	for (i = o->first; i < (size_t)o->first + o->nr; i++) {
 		me->slots[i].readonly = readonly;
+		/* PTEs of one folio share a dirty bit, which dirties them. */
+		me->slots[i].may |= is(THP);
+	}
 	say(how == 0 ? " to read-only" : how == 1 ? " to writable" :
 	    " to and fro");
 	say_pages(o);
@@ -1321,16 +1326,17 @@ static bool now_and_then(size_t page)
 static int check_self(bool all)
 {
 	static uint64_t entries[MAX_PAGES];
-	bool may, dirty, present;
+	bool may, dirty, present, pmd;
 	char who[32];
 	size_t i;
 	int ret = 0;
 
 	snprintf(who, sizeof(who), "process %d", index_of(me));
 	/* A split can make what is dirty by another bit soft-dirty. */
-	if (me->pmd && !one_pmd())
+	pmd = one_pmd();
+	if (me->pmd && !pmd)
 		may_all(me);
-	me->pmd = one_pmd();
+	me->pmd = pmd;
 	read_entries(entries);
 	for (i = 0; i < w->nr && !ret; i++) {
 		struct slot *s = &me->slots[i];
@@ -1548,6 +1554,17 @@ static int start(bool scans)
 	return pid < 0 || lines[0].pidfd < 0 || call(p, 'c');
 }
 
+/* One thing is done at a time: to wake up another CPU for it only costs. */
+static void stay_here(void)
+{
+	int cpu = sched_getcpu();
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu < 0 ? 0 : cpu, &set);
+	sched_setaffinity(0, sizeof(set), &set);
+}
+
 /* All of an episode, in a process of its own. */
 static int play(uint32_t seed)
 {
@@ -1555,6 +1572,8 @@ static int play(uint32_t seed)
 	int ret;
 
 	signal(SIGCHLD, SIG_IGN);
+	if (seed / KINDS % 4)
+		stay_here();
 	if (start(seed / KINDS & 1))
 		return 2;
 	for (w->step = 0; w->step < w->nr_ops; w->step++) {
