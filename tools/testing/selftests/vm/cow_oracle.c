@@ -32,7 +32,6 @@
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/swap.h>
@@ -200,31 +199,31 @@ static int is(int what)
 	return kinds[w->kind].is & what;
 }
 
-/* Breaks a promise: 1, or 0 if that is known and nothing follows from it. */
-__attribute__((format(printf, 2, 3)))
-static int fail(int promise, const char *fmt, ...)
-{
-	va_list args;
+static char text[WHY_SIZE];		/* of fail() */
 
+/* A promise is broken: 1, or 0 if that is known and nothing follows from it. */
+static int broken_promise(int promise)
+{
 	if (promise >= MISSED && w->ignore[promise])
 		return 0;
-	va_start(args, fmt);
-	vsnprintf(w->why, sizeof(w->why), fmt, args);
-	va_end(args);
+	memcpy(w->why, text, sizeof(w->why));
 	w->broken = promise;
 	return 1;
 }
 
-__attribute__((format(printf, 1, 2)))
-static void say(const char *fmt, ...)
-{
-	size_t len = strlen(w->said[w->step]);
-	va_list args;
+#define fail(promise, fmt, ...) \
+	(snprintf(text, sizeof(text), fmt, ##__VA_ARGS__), \
+	 broken_promise(promise))
 
-	va_start(args, fmt);
-	vsnprintf(w->said[w->step] + len, sizeof(w->said[0]) - len, fmt, args);
-	va_end(args);
+static size_t said_left(void)
+{
+	return sizeof(w->said[0]) - strlen(w->said[w->step]);
 }
+
+/* Tells what this step does. */
+#define say(fmt, ...) \
+	snprintf(w->said[w->step] + sizeof(w->said[0]) - said_left(), \
+		 said_left(), fmt, ##__VA_ARGS__)
 
 static int index_of(const struct proc *p)
 {
@@ -314,10 +313,9 @@ static void entry_gone(struct slot *s)
 {
 	s->cpu = false;
 	s->gone = true;
-	if (w->frames[s->frame].write_pins)
-		return;
-	s->device = false;
 	s->scan_must = false;
+	if (!w->frames[s->frame].write_pins)
+		s->device = false;
 }
 
 static void entries_gone(struct proc *p)
@@ -406,12 +404,17 @@ static bool protect(char *mem, size_t size, int prot)
 
 /* The operations. Each returns 0, 1 if a promise is broken, or SKIP: no effect. */
 
+static void say_range(size_t first, size_t nr)
+{
+	if (nr == 1)
+		say(" page %zu", first);
+	else
+		say(" pages %zu to %zu", first, first + nr - 1);
+}
+
 static void say_pages(const struct op *o)
 {
-	if (o->nr == 1)
-		say(" page %u", o->first);
-	else
-		say(" pages %u to %u", o->first, o->first + o->nr - 1);
+	say_range(o->first, o->nr);
 }
 
 static int op_write(const struct op *o)
@@ -451,7 +454,7 @@ static int op_read(const struct op *o)
 	return ret;
 }
 
-static void serve(void) __attribute__((noreturn));
+static void serve(void);
 
 /* A new process, of the model, too. */
 static void become(struct proc *p)
@@ -605,7 +608,7 @@ static int op_hugepage(const struct op *o)
 
 	if (!pieces(&all, advise, no ? MADV_NOHUGEPAGE : MADV_HUGEPAGE))
 		return SKIP;
-	say(no ? " off" : " on");
+	say("%s", no ? " off" : " on");
 	return 0;
 }
 
@@ -625,7 +628,7 @@ static int op_protect(const struct op *o)
 		/* PTEs of one folio share a dirty bit, which dirties them. */
 		me->slots[i].may |= is(THP);
 	}
-	say(how == 0 ? " to read-only" : how == 1 ? " to writable" :
+	say("%s", how == 0 ? " to read-only" : how == 1 ? " to writable" :
 	    " to and fro");
 	say_pages(o);
 	return 0;
@@ -667,7 +670,7 @@ static int op_mremap(const struct op *o)
 	may_all(me);
 	if (is(THP))
 		entries_gone(me);
-	say(" pages %zu to %zu", first, first + nr - 1);
+	say_range(first, nr);
 	return 0;
 }
 
@@ -690,7 +693,7 @@ static int op_map_over(const struct op *o)
 	me->fresh = true;
 	me->split = false;
 	may_all(me);
-	say(" pages %zu to %zu", first, first + half - 1);
+	say_range(first, half);
 	return 0;
 }
 
@@ -859,7 +862,7 @@ static int scan(bool clean)
 		struct slot *s = &me->slots[i];
 
 		if (s->scan_must && !found[i])
-			ret = fail(MISSED, "page %zu was written, and PAGEMAP_SCAN does not find it",
+			ret = fail(MISSED, "PAGEMAP_SCAN does not find page %zu, which was written",
 				   i);
 		/* Of shared memory what is not mapped counts as written. */
 		else if (found[i] && !s->scan_may && !is(SHARED | HUGETLB) &&
@@ -979,7 +982,7 @@ static int op_pin(const struct op *o)
 		return SKIP;
 	if (pin_again(&pins[i], at(o->first), o->nr * pagesize, flags))
 		return not_pinned(o, flags & PIN_WRITE, pmd);
-	say(" %u %s%s", i, flags & PIN_WRITE ? "to write" : "to read",
+	say(" %u to %s%s", i, flags & PIN_WRITE ? "write" : "read",
 	    flags & PIN_FAST ? " (fast)" : "");
 	say_pages(o);
 	return hold(o, &w->holds[i], flags & PIN_WRITE, pmd);
@@ -1023,8 +1026,8 @@ static int op_splice(const struct op *o)
 		p->tokens[i] = w->frames[p->frames[i]].token;
 		p->lazy[i] = w->frames[p->frames[i]].lazy;
 	}
-	say(" pipe %u pages %zu to %zu", o->arg % PIPES, p->first,
-	    p->first + p->nr - 1);
+	say(" pipe %u", o->arg % PIPES);
+	say_range(p->first, p->nr);
 	return 0;
 }
 
@@ -1088,9 +1091,9 @@ static int op_device_write(const struct op *o)
 	if (h == &w->holds[RING] &&
 	    ring_copy(&ring, IORING_OP_READ_FIXED, ring_file, 0,
 		      h->mem + first * pagesize, nr * pagesize))
-		return fail(AGREE, "io_uring: %s", why);
-	say(" %zu pages %zu to %zu", (size_t)(h - w->holds), h->first + first,
-	    h->first + first + nr - 1);
+		return fail(AGREE, "%.150s", why);
+	say(" %zu", (size_t)(h - w->holds));
+	say_range(h->first + first, nr);
 	return 0;
 }
 
@@ -1106,7 +1109,7 @@ static int device_looks(struct hold *h)
 		if (ring_copy(&ring, IORING_OP_WRITE_FIXED, ring_file, 0,
 			      h->mem, h->nr * pagesize) ||
 		    pread(ring_file, buffer, h->nr * pagesize, 0) < 0)
-			return fail(AGREE, "io_uring: %s", why);
+			return fail(AGREE, "%.150s", why);
 	} else if (ioctl(pins[n].fd, PIN_LONGTERM_TEST_READ, &to)) {
 		return fail(AGREE, "gup_test: %s", strerror(errno));
 	}
@@ -1155,6 +1158,7 @@ static void drop_hold(struct hold *h)
 			s->watched = false;
 			s->scan_watched = false;
 			s->device &= !s->gone;
+			s->scan_must &= !s->gone;
 		}
 	}
 }
@@ -1265,8 +1269,8 @@ static const struct operation {
 	{ "exit", 50, ANY, DRIVER, can_always, op_exit },
 	{ "pin", 150, ANY, 0, can_pin, op_pin },
 	{ "register buffer", 30, ANY, 0, can_register, op_register },
-	{ "device writes", 130, ANY, DRIVER, can_device, op_device_write },
-	{ "device reads", 30, ANY, DRIVER, can_device, op_device_read },
+	{ "device writes by pin", 130, ANY, DRIVER, can_device, op_device_write },
+	{ "device reads by pin", 30, ANY, DRIVER, can_device, op_device_read },
 	{ "unpin", 90, ANY, DRIVER, can_device, op_unpin },
 	{ "vmsplice", 80, ANY, 0, can_always, op_splice },
 	{ "read pipe", 40, ANY, DRIVER, can_always, op_drain },
@@ -1830,7 +1834,7 @@ static void found(uint32_t seed, int kind)
 		w->nr_ops = was.nr_ops;
 		ksft_print_msg("it does not happen each time; all operations:\n");
 	} else {
-		ksft_print_msg("the shortest that was found, then: %s\n", w->why);
+		ksft_print_msg("what is left, then: %s\n", w->why);
 	}
 	print_ops(seed);
 	memcpy(w->done, was.done, sizeof(was.done));
@@ -2078,7 +2082,8 @@ static int judge_promise(int kind, int promise)
 
 static void usage(const char *name)
 {
-	fprintf(stderr, "usage: %s [-e] [-k part of a kind's name] [-s seed] [-t seconds] [-n operations of an episode] [-o operations]\n",
+	fprintf(stderr, "%s [-e] [-k part of a kind's name] [-s seed] [-t seconds]\n"
+		"\t[-n operations of an episode] [-o operations as printed]\n",
 		name);
 	exit(KSFT_FAIL);
 }
