@@ -152,7 +152,8 @@ static struct world {
 	int kind;
 	bool ignore[PROMISES];		/* known to be broken here */
 	struct op ops[MAX_OPS];
-	char said[MAX_OPS][64];		/* what they did; "": nothing */
+	char said[MAX_OPS][64];		/* what they did */
+	bool idle[MAX_OPS];		/* that was nothing, it seems */
 	size_t nr_ops;
 	int broken;			/* a promise, or -1 */
 	size_t step;
@@ -951,14 +952,17 @@ static int hold(const struct op *o, struct hold *h, bool write, bool pmd)
 	return 0;
 }
 
-/* GUP that fails in the middle may have faulted what comes before. */
+/* GUP that fails in the middle may have faulted and pinned what comes before. */
 static int not_pinned(const struct op *o, bool write, bool pmd)
 {
 	size_t i;
 
 	for (i = o->first; write && i < (size_t)o->first + o->nr; i++) {
+		struct frame *f = &w->frames[me->slots[i].frame];
+
 		me->slots[i].may = true;
 		me->slots[i].scan_may = true;
+		f->sticky |= f->pins;
 	}
 	if (write)
 		after_fault(pmd);
@@ -1489,8 +1493,7 @@ static int step(const struct op *o)
 		say("process %d: ", index_of(p));
 	say("%s", what->name);
 	ret = what->flags & DRIVER ? what->run(o) : call(p, 'o');
-	if (ret == SKIP)
-		w->said[w->step][0] = '\0';
+	w->idle[w->step] = ret == SKIP;
 	if (!ret)
 		ret = watch();
 	return ret;
@@ -1729,15 +1732,23 @@ static bool again(uint32_t seed, int kind, int promise, const struct op *ops,
 static int shorten(uint32_t seed, int kind, int promise)
 {
 	static struct op best[MAX_OPS], less[MAX_OPS];
-	size_t nr = 0, cut, from, i, n;
-	int tries = 3, left = REPLAYS;
+	size_t nr = 0, all, cut, from, i, n;
+	int tries = 4, left = REPLAYS;
 
-	for (i = 0; i <= w->step; i++)
-		if (w->said[i][0])
+	all = w->step + 1;
+	for (i = 0; i < all; i++) {
+		less[i] = w->ops[i];
+		if (!w->idle[i])
 			best[nr++] = w->ops[i];
-	while (tries-- && !again(seed, kind, promise, best, nr))
-		;
-	if (tries < 0)
+	}
+	while (tries && !again(seed, kind, promise, best, nr)) {
+		/* What failed may have done something, too. */
+		if (--tries == 2) {
+			memcpy(best, less, all * sizeof(*best));
+			nr = all;
+		}
+	}
+	if (!tries)
 		return -1;
 	for (cut = (nr + 1) / 2; cut; cut = cut > 1 ? (cut + 1) / 2 : 0) {
 		bool shorter = true;
@@ -1776,15 +1787,14 @@ static void print_ops(uint32_t seed)
 	size_t i, n = 0;
 
 	for (i = 0; i <= w->step && i < w->nr_ops; i++)
-		if (w->said[i][0])
-			ksft_print_msg("  %2zu %s\n", ++n, w->said[i]);
+		ksft_print_msg("  %2zu %s%s\n", ++n, w->said[i],
+			       w->idle[i] ? " (no effect)" : "");
 	ksft_print_msg("again: -s %u -o ", seed);
 	for (i = 0, n = 0; i <= w->step && i < w->nr_ops; i++) {
 		const struct op *o = &w->ops[i];
 
-		if (w->said[i][0])
-			printf("%s%u.%u.%u.%u.%u", n++ ? "," : "", o->what,
-			       o->who, o->first, o->nr, o->arg);
+		printf("%s%u.%u.%u.%u.%u", n++ ? "," : "", o->what, o->who,
+		       o->first, o->nr, o->arg);
 	}
 	printf("\n");
 }
@@ -1829,6 +1839,7 @@ static void found(uint32_t seed, int kind)
 	if (shorten(seed, kind, promise)) {
 		memcpy(w->ops, was.ops, sizeof(was.ops));
 		memcpy(w->said, was.said, sizeof(was.said));
+		memcpy(w->idle, was.idle, sizeof(was.idle));
 		memcpy(w->why, was.why, sizeof(was.why));
 		w->step = was.step;
 		w->nr_ops = was.nr_ops;
@@ -2090,8 +2101,8 @@ static void usage(const char *name)
 
 int main(int argc, char **argv)
 {
-	uint32_t seed = time(NULL) % 100000 * 10, first;
-	unsigned int k, p, plan = 0, turn, episodes = 0;
+	uint32_t fresh = time(NULL) % 100000000, seed = 1;
+	unsigned int k, p, plan = 0, turn, episodes = 0, fixed = 4 * KINDS;
 	long before, huge_before;
 	double limit = 30;
 	char name[160];
@@ -2103,7 +2114,7 @@ int main(int argc, char **argv)
 		else if (opt == 'k')
 			only = optarg;
 		else if (opt == 's')
-			seed = strtoul(optarg, NULL, 0);
+			fresh = seed = strtoul(optarg, NULL, 0);
 		else if (opt == 't')
 			limit = atof(optarg);
 		else if (opt == 'o')
@@ -2129,22 +2140,27 @@ int main(int argc, char **argv)
 
 	before = in_use();
 	huge_before = huge_in_use();
-	first = seed;
-	ksft_print_msg("seed %u\n", first);
+	/* Some are the same each time, and are played however long they take. */
+	if (fresh == seed)
+		fixed = list ? 1 : 0;
+	else
+		ksft_print_msg("seeds 1 to %u, then from %u on\n", fixed, fresh);
 	began = now();
-	/* Each kind once, however long that takes. */
-	for (turn = 0; turn < KINDS || now() - began - shortening < limit;
-	     turn++, seed++) {
-		if (turn && list)
+	for (turn = 0; turn < fixed || !list; turn++, seed++) {
+		if (turn >= fixed && episodes &&
+		    now() - began - shortening >= limit)
 			break;
+		if (turn == fixed)
+			seed = fresh;
 		k = seed % KINDS;
+		if (turn >= fixed + KINDS && !episodes)
+			break;
 		if (!wanted(k) || !usable[k])
 			continue;
 		one(seed, k);
 		episodes++;
 	}
-	ksft_print_msg("%u episodes, seeds %u to %u\n", episodes, first,
-		       seed - 1);
+	ksft_print_msg("%u episodes, up to seed %u\n", episodes, seed - 1);
 	print_coverage(now() - began - shortening);
 
 	for (k = 0; k < KINDS; k++)
