@@ -51,7 +51,7 @@
 #define TOKENS		262144
 #define MAX_OPS		512
 #define ANSWER_MS	60000		/* how long an operation may take */
-#define REPLAYS		250		/* to find a short list of operations */
+#define SHORTEN_S	20		/* to find a short list of operations */
 
 #define TWINS		UINT32_MAX	/* frame of a token that was written twice */
 
@@ -1733,7 +1733,8 @@ static int shorten(uint32_t seed, int kind, int promise)
 {
 	static struct op best[MAX_OPS], less[MAX_OPS];
 	size_t nr = 0, all, cut, from, i, n;
-	int tries = 4, left = REPLAYS;
+	double until = now() + SHORTEN_S;
+	int tries = 4;
 
 	all = w->step + 1;
 	for (i = 0; i < all; i++) {
@@ -1755,7 +1756,7 @@ static int shorten(uint32_t seed, int kind, int promise)
 
 		while (shorter) {
 			shorter = false;
-			for (from = 0; from < nr && left--; ) {
+			for (from = 0; from < nr && now() < until; ) {
 				for (i = 0, n = 0; i < nr; i++)
 					if (i < from || i >= from + cut)
 						less[n++] = best[i];
