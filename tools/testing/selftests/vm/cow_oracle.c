@@ -50,8 +50,9 @@
 #define FRAMES		65536
 #define TOKENS		262144
 #define MAX_OPS		512
-#define ANSWER_MS	60000		/* how long an operation may take */
-#define SHORTEN_S	20		/* to find a short list of operations */
+#define ANSWER_MS	600000		/* how long an operation may take */
+#define REPLAYS		150		/* to find a short list of operations */
+#define SHORTEN_S	60		/* and for how long */
 
 #define TWINS		UINT32_MAX	/* frame of a token that was written twice */
 
@@ -1729,12 +1730,11 @@ static bool again(uint32_t seed, int kind, int promise, const struct op *ops,
 }
 
 /* Leaves in the world a list that is as short as it gets. */
-static int shorten(uint32_t seed, int kind, int promise)
+static int shorten(uint32_t seed, int kind, int promise, double until)
 {
 	static struct op best[MAX_OPS], less[MAX_OPS];
 	size_t nr = 0, all, cut, from, i, n;
-	double until = now() + SHORTEN_S;
-	int tries = 4;
+	int tries = 4, left = REPLAYS;
 
 	all = w->step + 1;
 	for (i = 0; i < all; i++) {
@@ -1756,7 +1756,8 @@ static int shorten(uint32_t seed, int kind, int promise)
 
 		while (shorter) {
 			shorter = false;
-			for (from = 0; from < nr && now() < until; ) {
+			for (from = 0; from < nr && left > 0 &&
+			     now() < until; left--) {
 				for (i = 0, n = 0; i < nr; i++)
 					if (i < from || i >= from + cut)
 						less[n++] = best[i];
@@ -1781,7 +1782,7 @@ static struct verdict {
 
 static size_t nr_ops = 60;
 static const char *list;		/* -o: nothing but these */
-static double began, shortening;	/* seconds */
+static double limit = 30, began, shortening;	/* seconds */
 
 static void print_ops(uint32_t seed)
 {
@@ -1823,7 +1824,7 @@ static void found(uint32_t seed, int kind)
 {
 	static struct world was;
 	int promise = w->broken, other;
-	double start = now();
+	double start = now(), end;
 
 	verdicts[kind][promise].broken = true;
 	ksft_print_msg("%s: not true: %s\n", kinds[kind].name,
@@ -1837,14 +1838,19 @@ static void found(uint32_t seed, int kind)
 	for (other = MISSED; other < PROMISES; other++)
 		w->ignore[other] = other != promise;
 	memcpy(&was, w, sizeof(was));
-	if (shorten(seed, kind, promise)) {
+	/* Not for ever, if it is slow and much is broken. */
+	end = start + SHORTEN_S;
+	if (end > start + 4 * limit - shortening)
+		end = start + 4 * limit - shortening;
+	if (end < start || shorten(seed, kind, promise, end)) {
 		memcpy(w->ops, was.ops, sizeof(was.ops));
 		memcpy(w->said, was.said, sizeof(was.said));
 		memcpy(w->idle, was.idle, sizeof(was.idle));
 		memcpy(w->why, was.why, sizeof(was.why));
 		w->step = was.step;
 		w->nr_ops = was.nr_ops;
-		ksft_print_msg("it does not happen each time; all operations:\n");
+		ksft_print_msg("%s; all operations:\n", end < start ? "no time left" :
+			       "it does not happen each time");
 	} else {
 		ksft_print_msg("what is left, then: %s\n", w->why);
 	}
@@ -2105,7 +2111,6 @@ int main(int argc, char **argv)
 	uint32_t fresh = time(NULL) % 100000000, seed = 1;
 	unsigned int k, p, plan = 0, turn, episodes = 0, fixed = 4 * KINDS;
 	long before, huge_before;
-	double limit = 30;
 	char name[160];
 	int opt;
 
