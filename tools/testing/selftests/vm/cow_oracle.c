@@ -109,7 +109,7 @@ struct slot {
 	bool gone;			/* its entry went: shared memory only */
 	bool may;			/* may be reported as dirty */
 	/* The same for PAGEMAP_SCAN. */
-	bool scan_must, scan_watched, scan_may;
+	bool scan_cpu, scan_device, scan_watched, scan_may;
 };
 
 struct proc {
@@ -314,10 +314,12 @@ static void all_may_all(void)
 static void entry_gone(struct slot *s)
 {
 	s->cpu = false;
+	s->scan_cpu = false;
 	s->gone = true;
-	s->scan_must = false;
-	if (!w->frames[s->frame].write_pins)
-		s->device = false;
+	if (w->frames[s->frame].write_pins)
+		return;
+	s->device = false;
+	s->scan_device = false;
 }
 
 static void entries_gone(struct proc *p)
@@ -335,7 +337,7 @@ static void cpu_wrote(size_t page, uint32_t token)
 	set_token(s->frame, token);
 	s->cpu = true;
 	s->may = true;
-	s->scan_must = true;
+	s->scan_cpu = true;
 	s->scan_may = true;
 }
 
@@ -534,7 +536,8 @@ static int op_discard(const struct op *o)
 			s->cpu = false;
 			s->device = false;
 			s->watched = false;
-			s->scan_must = false;
+			s->scan_cpu = false;
+			s->scan_device = false;
 			s->scan_watched = false;
 		}
 		s->scan_may = true;
@@ -558,7 +561,8 @@ static int op_lazyfree(const struct op *o)
 		w->frames[s->frame].lazy = true;
 		s->cpu = false;
 		s->device = false;
-		s->scan_must = false;
+		s->scan_cpu = false;
+		s->scan_device = false;
 		s->scan_may = true;
 	}
 	say_pages(o);
@@ -863,7 +867,7 @@ static int scan(bool clean)
 	for (i = 0; i < w->nr && !ret; i++) {
 		struct slot *s = &me->slots[i];
 
-		if (s->scan_must && !found[i])
+		if ((s->scan_cpu || s->scan_device) && !found[i])
 			ret = fail(MISSED, "PAGEMAP_SCAN does not find page %zu, which was written",
 				   i);
 		/* Of shared memory what is not mapped counts as written. */
@@ -875,7 +879,8 @@ static int scan(bool clean)
 	for (i = 0; i < w->nr && clean; i++) {
 		struct slot *s = &me->slots[i];
 
-		s->scan_must = false;
+		s->scan_cpu = false;
+		s->scan_device = false;
 		s->scan_may = w->frames[s->frame].sticky;
 		s->scan_watched = w->frames[s->frame].write_pins;
 	}
@@ -1063,7 +1068,7 @@ static void device_wrote(struct hold *h, size_t i)
 		if (!p->alive || s->frame != frame)
 			continue;
 		s->device |= s->watched;
-		s->scan_must |= s->scan_watched;
+		s->scan_device |= s->scan_watched;
 	}
 }
 
@@ -1163,7 +1168,7 @@ static void drop_hold(struct hold *h)
 			s->watched = false;
 			s->scan_watched = false;
 			s->device &= !s->gone;
-			s->scan_must &= !s->gone;
+			s->scan_device &= !s->gone;
 		}
 	}
 }
@@ -2108,7 +2113,7 @@ static void usage(const char *name)
 
 int main(int argc, char **argv)
 {
-	uint32_t fresh = time(NULL) % 100000000, seed = 1;
+	uint32_t fresh = time(NULL) % 100000000, seed = 0;
 	unsigned int k, p, plan = 0, turn, episodes = 0, fixed = 4 * KINDS;
 	long before, huge_before;
 	char name[160];
@@ -2120,7 +2125,7 @@ int main(int argc, char **argv)
 		else if (opt == 'k')
 			only = optarg;
 		else if (opt == 's')
-			fresh = seed = strtoul(optarg, NULL, 0);
+			seed = strtoul(optarg, NULL, 0);
 		else if (opt == 't')
 			limit = atof(optarg);
 		else if (opt == 'o')
@@ -2147,10 +2152,12 @@ int main(int argc, char **argv)
 	before = in_use();
 	huge_before = huge_in_use();
 	/* Some are the same each time, and are played however long they take. */
-	if (fresh == seed)
+	if (seed)
 		fixed = list ? 1 : 0;
 	else
 		ksft_print_msg("seeds 1 to %u, then from %u on\n", fixed, fresh);
+	fresh = seed ? seed : fresh;
+	seed = seed ? seed : 1;
 	began = now();
 	for (turn = 0; turn < fixed || !list; turn++, seed++) {
 		if (turn >= fixed && episodes &&
