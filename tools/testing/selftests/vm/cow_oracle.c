@@ -310,6 +310,22 @@ static void all_may_all(void)
 			may_all(p);
 }
 
+/* What is known of a page, by either tracking, is gone. */
+static void nobody_wrote(struct slot *s)
+{
+	s->cpu = false;
+	s->device = false;
+	s->scan_cpu = false;
+	s->scan_device = false;
+}
+
+/* The next fault can bring a PMD. */
+static void mapped_anew(void)
+{
+	me->fresh = true;
+	me->split = false;
+}
+
 /* An entry of shared memory goes, and takes along what it says. */
 static void entry_gone(struct slot *s)
 {
@@ -384,13 +400,19 @@ static void after_fault(bool before)
 		entries_gone(me);
 }
 
+static bool contiguous(const struct op *o)
+{
+	return one_area() || o->first >= w->nr / 2 ||
+	       o->first + o->nr <= w->nr / 2;
+}
+
 /* Calls for one range, or for both parts if they are apart; false: none went. */
 static bool pieces(const struct op *o, bool (*fn)(char *mem, size_t size, int arg),
 		   int arg)
 {
 	size_t half = w->nr / 2, end = o->first + o->nr;
 
-	if (one_area() || end <= half || o->first >= half)
+	if (contiguous(o))
 		return fn(at(o->first), o->nr * pagesize, arg);
 	return fn(at(o->first), (half - o->first) * pagesize, arg) &&
 	       fn(at(half), (end - half) * pagesize, arg);
@@ -524,8 +546,7 @@ static int op_discard(const struct op *o)
 		o = &all;
 	if (!room_for(o->nr) || !pieces(o, advise, MADV_DONTNEED))
 		return SKIP;
-	me->fresh = true;
-	me->split = false;
+	mapped_anew();
 	for (i = o->first; i < (size_t)o->first + o->nr; i++) {
 		struct slot *s = &me->slots[i];
 
@@ -533,11 +554,8 @@ static int op_discard(const struct op *o)
 			entry_gone(s);
 		} else {
 			s->frame = new_frame(0, false);
-			s->cpu = false;
-			s->device = false;
+			nobody_wrote(s);
 			s->watched = false;
-			s->scan_cpu = false;
-			s->scan_device = false;
 			s->scan_watched = false;
 		}
 		s->scan_may = true;
@@ -552,37 +570,36 @@ static int op_lazyfree(const struct op *o)
 
 	if (!pieces(o, advise, MADV_FREE))
 		return SKIP;
-	me->fresh = true;
-	me->split = false;
+	mapped_anew();
 	for (i = o->first; i < (size_t)o->first + o->nr; i++) {
 		struct slot *s = &me->slots[i];
 
 		/* What goes takes along what is known of it. */
 		w->frames[s->frame].lazy = true;
-		s->cpu = false;
-		s->device = false;
-		s->scan_cpu = false;
-		s->scan_device = false;
+		nobody_wrote(s);
 		s->scan_may = true;
 	}
 	say_pages(o);
 	return 0;
 }
 
-static int op_pageout(const struct op *o)
+/* Advice that changes nothing of what is seen or reported */
+static int advised(const struct op *o, int advice)
 {
-	if (!pieces(o, advise, MADV_PAGEOUT))
+	if (!pieces(o, advise, advice))
 		return SKIP;
 	say_pages(o);
 	return 0;
 }
 
+static int op_pageout(const struct op *o)
+{
+	return advised(o, MADV_PAGEOUT);
+}
+
 static int op_willneed(const struct op *o)
 {
-	if (!pieces(o, advise, MADV_WILLNEED))
-		return SKIP;
-	say_pages(o);
-	return 0;
+	return advised(o, MADV_WILLNEED);
 }
 
 static int op_collapse(const struct op *o)
@@ -696,8 +713,7 @@ static int op_map_over(const struct op *o)
 		memset(&me->slots[i], 0, sizeof(me->slots[i]));
 		me->slots[i].frame = new_frame(0, false);
 	}
-	me->fresh = true;
-	me->split = false;
+	mapped_anew();
 	may_all(me);
 	say_range(first, half);
 	return 0;
@@ -794,8 +810,7 @@ static int op_uffd(const struct op *o)
 	};
 	int fd, ret = SKIP;
 
-	if (me->scans || (!one_area() && o->first < w->nr / 2 &&
-			  o->first + o->nr > w->nr / 2))
+	if (me->scans || !contiguous(o))
 		return SKIP;
 	fd = syscall(__NR_userfaultfd, O_CLOEXEC | O_NONBLOCK);
 	if (fd < 0)
@@ -973,12 +988,6 @@ static int not_pinned(const struct op *o, bool write, bool pmd)
 	if (write)
 		after_fault(pmd);
 	return SKIP;
-}
-
-static bool contiguous(const struct op *o)
-{
-	return one_area() || o->first >= w->nr / 2 ||
-	       o->first + o->nr <= w->nr / 2;
 }
 
 static int op_pin(const struct op *o)
