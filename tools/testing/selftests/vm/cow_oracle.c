@@ -34,7 +34,6 @@
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
-#include <sys/swap.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -185,7 +184,6 @@ static int pipe_fds[PIPES][2];
 static char *buffer;			/* for what a device reads */
 static bool tracks;			/* CONFIG_MEM_SOFT_DIRTY */
 static bool has_ring, has_ksm, has_nodes, has_scan, has_root;
-static char swap_path[128];
 static char group[64];			/* the folder of our cgroup */
 
 static bool write_in_group(const char *file, const char *value)
@@ -635,6 +633,12 @@ static int op_hugepage(const struct op *o)
 	return 0;
 }
 
+/* PTEs of one folio that change as one share a dirty bit, which dirties them. */
+static void may_share_dirty(size_t page)
+{
+	me->slots[page].may |= is(THP);
+}
+
 static int op_protect(const struct op *o)
 {
 	/* To read-only, to writable, or to and fro. */
@@ -648,8 +652,7 @@ static int op_protect(const struct op *o)
 		return SKIP;
 	for (i = o->first; i < (size_t)o->first + o->nr; i++) {
 		me->slots[i].readonly = readonly;
-		/* PTEs of one folio share a dirty bit, which dirties them. */
-		me->slots[i].may |= is(THP);
+		may_share_dirty(i);
 	}
 	say("%s", how == 0 ? " to read-only" : how == 1 ? " to writable" :
 	    " to and fro");
@@ -748,32 +751,12 @@ static int op_compact(const struct op *o)
 	return 0;
 }
 
-/*
- * KSM forgets what the entries of pages said that it merges: soft-dirty, which
- * is a gap of stock kernels as well, and that they were write-protected.
- */
-static void merged(struct proc *p)
-{
-	size_t i;
-
-	for (i = 0; i < w->nr; i++) {
-		struct slot *s = &p->slots[i];
-
-		s->scan_may = true;
-		if (w->frames[s->frame].pins)
-			continue;
-		s->cpu = false;
-		s->device = false;
-	}
-}
-
 /* Two pages become the same, and one. */
 static int op_ksm(const struct op *o)
 {
 	size_t other = (o->first + 1 + o->arg % (w->nr - 1)) % w->nr;
 	struct op all = { .nr = w->nr };
 	bool pmd = one_pmd();
-	struct proc *p;
 	uint32_t token;
 
 	if (me->slots[o->first].readonly || me->slots[other].readonly ||
@@ -787,9 +770,6 @@ static int op_ksm(const struct op *o)
 	after_fault(pmd);
 	say(" pages %u and %zu", o->first, other);
 	ksm_scan();
-	for (p = w->procs; p < w->procs + PROCS; p++)
-		if (p->alive)
-			merged(p);
 	return 0;
 }
 
@@ -809,6 +789,7 @@ static int op_uffd(const struct op *o)
 		.mode = UFFDIO_WRITEPROTECT_MODE_WP,
 	};
 	int fd, ret = SKIP;
+	size_t i;
 
 	if (me->scans || !contiguous(o))
 		return SKIP;
@@ -820,6 +801,8 @@ static int op_uffd(const struct op *o)
 		say_pages(o);
 		ret = 0;
 	}
+	for (i = o->first; i < (size_t)o->first + o->nr; i++)
+		may_share_dirty(i);
 	wp.mode = 0;
 	ioctl(fd, UFFDIO_WRITEPROTECT, &wp);
 	close(fd);
@@ -1234,15 +1217,10 @@ static int op_drain(const struct op *o)
 
 static int op_swapoff(const struct op *o)
 {
+	int ret = swap_off_on();
+
 	(void)o;
-	/* What somebody else has there would take its time. */
-	if (read_size("/proc/meminfo", "SwapTotal: %lu kB", 1024) -
-	    read_size("/proc/meminfo", "SwapFree: %lu kB", 1024) > 256 << 20)
-		return SKIP;
-	if (swapoff(swap_path))
-		return SKIP;
-	return swapon(swap_path, 0) ?
-	       fail(AGREE, "swapon %s: %s", swap_path, strerror(errno)) : 0;
+	return ret == 1 ? fail(AGREE, "%s", why) : ret;
 }
 
 /* All that the episode has charged is reclaimed, if it can be. */
@@ -1265,8 +1243,8 @@ static bool can_clear(void) { return tracks; }
 static bool can_scan(void) { return has_scan; }
 static bool can_migrate(void) { return has_nodes; }
 static bool can_ksm(void) { return has_ksm; }
-static bool can_swap(void) { return swap_path[0]; }
-static bool can_press(void) { return swap_path[0] && group[0]; }
+static bool can_swap(void) { return swap_path()[0]; }
+static bool can_press(void) { return swap_path()[0] && group[0]; }
 
 static bool can_compact(void)
 {
@@ -1992,17 +1970,6 @@ static bool scan_works(void)
 #endif
 }
 
-/* The first swap there is. */
-static void find_swap(void)
-{
-	FILE *f = fopen("/proc/swaps", "r");
-
-	if (f && fscanf(f, "%*[^\n] %127s", swap_path) != 1)
-		swap_path[0] = '\0';
-	if (f)
-		fclose(f);
-}
-
 static void leave_group(void)
 {
 	if (group[0])
@@ -2076,7 +2043,6 @@ static void look_around(void)
 	ring_file = syscall(__NR_memfd_create, "cow_oracle", 0);
 	if (ring_file < 0 || ftruncate(ring_file, MAX_PAGES * pagesize))
 		has_ring = false;
-	find_swap();
 	find_group();
 	find_room();
 	for (k = 0; k < KINDS; k++) {

@@ -40,7 +40,6 @@
 
 #include "pin_memory.h"
 
-#define KPF_KSM		0x0000000000200000ULL	/* of a kpageflags entry */
 
 #define PEERS		4		/* processes beside the owner */
 #define ANSWER_MS	60000		/* how long a process may take */
@@ -73,19 +72,6 @@ static int look(const char *mem, size_t size, char value, const char *who)
 				       now, i / pagesize, value);
 	}
 	return 0;
-}
-
-/* Of this process, or, after a fork, of the one that opened it. */
-static uint64_t pagemap(int fd, const char *mem)
-{
-	return read_u64(fd, (uintptr_t)mem / pagesize);
-}
-
-static uint64_t pfn_of(const char *mem)
-{
-	uint64_t entry = pagemap(pagemap_fd, mem);
-
-	return entry & PM_PRESENT ? entry & PM_PFN : 0;
 }
 
 /* Memory, by kind. */
@@ -702,13 +688,6 @@ static int ev_migrate(struct range *r)
 	if (move_to_node(r, 1) < 0 || move_to_node(r, 0) < 0)
 		return lacking("move_pages (numa=fake=2 ?)");
 	return 0;
-}
-
-static bool is_ksm(const char *mem)
-{
-	uint64_t pfn = pfn_of(mem);
-
-	return pfn && kpageflags(pfn) & KPF_KSM;
 }
 
 /*

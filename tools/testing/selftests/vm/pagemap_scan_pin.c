@@ -287,6 +287,82 @@ static int few_by_few(struct range *r)
 	return ret ? ret : tracked(r, "cleaned when unpinned");
 }
 
+/*
+ * Shared memory that is not mapped is there all the same, and what a device
+ * pinned of it is written. Of the rest is reported, as the interface has it,
+ * what no entry says to be clean; but not of hugetlb.
+ */
+static int unmap_range(struct range *r, size_t first, size_t nr, int advice)
+{
+	size_t i;
+
+	if (madvise(r->mem + first * pagesize, nr * pagesize, advice))
+		return lacking(advice == MADV_DONTNEED ? "MADV_DONTNEED" :
+			       "MADV_PAGEOUT");
+	/* Of shared memory a part of a PMD takes all of it along. */
+	for (i = 0; i < range_nr(r) && r->unit == pagesize; i++)
+		if (r->thp || (i >= first && i < first + nr))
+			r->pages[i].may = true;
+	return 0;
+}
+
+static int unmapped(struct range *r, int advice)
+{
+	size_t nr = range_nr(r), part = nr / 3;
+	struct pin p = {};
+	int i, ret = take(r, &p, part + 1, 3, PIN_WRITE);
+
+	if (!ret)
+		ret = clean(r, "cleaned");
+	/* A part, for which a page table stays, and all of it. */
+	for (i = 0; i < 2 && !ret; i++) {
+		if (i || r->unit != pagesize)
+			ret = unmap_range(r, 0, nr, advice);
+		else
+			ret = unmap_range(r, part, part, advice);
+		if (!ret)
+			ret = device_write(r, &p, 0, 3);
+		if (!ret)
+			ret = clean(r, "cleaned while not mapped");
+		if (!ret)
+			ret = unmap_range(r, 0, nr, advice);
+		if (!ret)
+			ret = device_write(r, &p, 0, 3);
+		if (!ret)
+			ret = check(r, "the device wrote what is not mapped");
+		cpu_writes_five(r);
+		if (!ret)
+			ret = clean(r, "cleaned when mapped again");
+	}
+	if (!ret)
+		ret = device_reads(r, &p);
+	drop(r, &p);
+	return ret ? ret : tracked(r, "cleaned when unpinned");
+}
+
+static int unmapped_discarded(struct range *r)
+{
+	return unmapped(r, MADV_DONTNEED);
+}
+
+static int unmapped_paged_out(struct range *r)
+{
+	return unmapped(r, MADV_PAGEOUT);
+}
+
+/* Nobody writes what is merged. */
+static int merged_by_ksm(struct range *r)
+{
+	int ret = clean(r, "cleaned");
+
+	if (!ret)
+		ret = merge(r, range_nr(r) / 2);
+	if (!ret)
+		ret = check(r, "merged");
+	cpu_writes_five(r);
+	return ret ? ret : check(r, "after five writes");
+}
+
 /* Without UFFD_FEATURE_WP_ASYNC: a write waits until it is let go. */
 
 struct writer {
@@ -384,6 +460,8 @@ static int synchronous_read_pin(struct range *r)
 #define PAGES		2	/* its entries map base pages, or can */
 #define HUGE		4	/* can be mapped by a PMD, or was */
 #define MIGRATES	8
+#define SHARED		16
+#define PRIVATE		32
 
 #define SCAN		1		/* of ways: the first */
 #define UFFD		8		/* the last */
@@ -395,13 +473,18 @@ static const struct kind {
 	int flags;
 	int is;
 } kinds[] = {
-	{ "base pages", map_base, MAP_PRIVATE, ALL | PAGES | MIGRATES },
-	{ "PMD-mapped THP", map_thp, MAP_PRIVATE, ALL | PAGES | HUGE | MIGRATES },
-	{ "PTE-mapped THP", map_pte_thp, MAP_PRIVATE, ALL | PAGES | HUGE },
-	{ "shared memory", map_base, MAP_SHARED, ALL | PAGES | MIGRATES },
-	{ "shared THP", map_thp, MAP_SHARED, ALL | PAGES | HUGE | MIGRATES },
+	{ "base pages", map_base, MAP_PRIVATE,
+	  ALL | PAGES | MIGRATES | PRIVATE },
+	{ "PMD-mapped THP", map_thp, MAP_PRIVATE,
+	  ALL | PAGES | HUGE | MIGRATES | PRIVATE },
+	{ "PTE-mapped THP", map_pte_thp, MAP_PRIVATE,
+	  ALL | PAGES | HUGE | PRIVATE },
+	{ "shared memory", map_base, MAP_SHARED,
+	  ALL | PAGES | MIGRATES | SHARED },
+	{ "shared THP", map_thp, MAP_SHARED,
+	  ALL | PAGES | HUGE | MIGRATES | SHARED },
 	{ "hugetlb", map_hugetlb, MAP_PRIVATE, ALL | MIGRATES },
-	{ "shared hugetlb", map_hugetlb, MAP_SHARED, ALL | MIGRATES },
+	{ "shared hugetlb", map_hugetlb, MAP_SHARED, ALL | MIGRATES | SHARED },
 };
 
 static const struct scenario {
@@ -432,6 +515,9 @@ static const struct scenario {
 	{ "parts of a range", partial_ranges, PAGES, SCAN },
 	{ "parts of a range that is pinned", partial_ranges_whole, PAGES, SCAN },
 	{ "few pages at a time", few_by_few, PAGES, SCAN },
+	{ "not mapped, MADV_DONTNEED", unmapped_discarded, SHARED, EVERY },
+	{ "not mapped, MADV_PAGEOUT", unmapped_paged_out, SHARED | PAGES, EVERY },
+	{ "merged by KSM", merged_by_ksm, PRIVATE, EVERY },
 	{ "synchronous, write pin", synchronous_write_pin, ALL, SCAN },
 	{ "synchronous, read-only pin", synchronous_read_pin, ALL, SCAN },
 	{ "racing GUP-fast", race_gup_fast, ALL, SCAN | UFFD },

@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/swap.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -42,7 +43,9 @@
 #define PM_SOFT_DIRTY	0x0080000000000000ULL
 #define PM_SWAP		0x4000000000000000ULL
 #define PM_PRESENT	0x8000000000000000ULL
-#define KPF_PINNED	0x0000080000000000ULL	/* of a kpageflags entry: 43 */
+/* Of a kpageflags entry */
+#define KPF_KSM		0x0000000000200000ULL	/* 21 */
+#define KPF_PINNED	0x0000080000000000ULL	/* 43 */
 
 #ifndef BASE_PAGES
 #define BASE_PAGES	256		/* in a range of base pages */
@@ -220,6 +223,19 @@ static inline uint64_t read_u64(int fd, uint64_t index)
 static inline uint64_t kpageflags(uint64_t pfn)
 {
 	return read_u64(kpageflags_fd, pfn);
+}
+
+/* Of this process, or, after a fork, of the one that opened it. */
+static inline uint64_t pagemap(int fd, const char *mem)
+{
+	return read_u64(fd, (uintptr_t)mem / pagesize);
+}
+
+static inline uint64_t pfn_of(const char *mem)
+{
+	uint64_t entry = pagemap(pagemap_fd, mem);
+
+	return entry & PM_PRESENT ? entry & PM_PFN : 0;
 }
 
 /* How many base pages of all memory does the kernel say are pinned? */
@@ -733,7 +749,43 @@ static inline int ring_copy(struct ring *ring, int opcode, int file, int index,
 	return 0;
 }
 
+/* Swap: the first that there is, or "". */
+static inline const char *swap_path(void)
+{
+	static char path[128];
+	FILE *f = path[0] ? NULL : fopen("/proc/swaps", "r");
+
+	if (f && fscanf(f, "%*[^\n] %127s", path) != 1)
+		path[0] = '\0';
+	if (f)
+		fclose(f);
+	return path;
+}
+
+/* Brings in all that it holds. */
+static inline int swap_off_on(void)
+{
+	const char *path = swap_path();
+
+	if (!path[0])
+		return because(SKIP, "no swap");
+	/* What somebody else has there would take its time. */
+	if (read_size("/proc/meminfo", "SwapTotal: %lu kB", 1024) -
+	    read_size("/proc/meminfo", "SwapFree: %lu kB", 1024) > 256 << 20)
+		return because(SKIP, "much is swapped");
+	if (swapoff(path))
+		return lacking("swapoff");
+	return swapon(path, 0) ? broken("swapon") : 0;
+}
+
 /* KSM. */
+
+static inline bool is_ksm(const char *mem)
+{
+	uint64_t pfn = pfn_of(mem);
+
+	return pfn && kpageflags(pfn) & KPF_KSM;
+}
 
 static inline long ksm_stat(const char *name)
 {
@@ -757,6 +809,18 @@ static inline int ksm_scan(void)
 		ret = because(SKIP, "ksmd is too slow");
 	write_file("/sys/kernel/mm/ksm/run", "0");
 	return ret;
+}
+
+/* Merges pages of a range, of which that one has to be among them. */
+static inline int merge(struct range *r, size_t page)
+{
+	int ret;
+
+	if (madvise(r->mem, r->size, MADV_MERGEABLE))
+		return lacking("MADV_MERGEABLE");
+	ret = ksm_scan();
+	return ret || is_ksm(r->mem + page * pagesize) ? ret :
+	       because(SKIP, "ksmd merged nothing");
 }
 
 /* A pipe that holds references to pages. */

@@ -1248,6 +1248,9 @@ static inline void pin_tracker_init(void)
 		{ "/sys/kernel/mm/transparent_hugepage/shmem_enabled",
 		  "advise" },
 		{ "/proc/sys/vm/nr_hugepages", "4", true },
+		{ "/sys/kernel/mm/ksm/run", "0" },
+		{ "/sys/kernel/mm/ksm/sleep_millisecs", "1" },
+		{ "/sys/kernel/mm/ksm/pages_to_scan", "10000" },
 		NO_KHUGEPAGED,	/* but when a case wants one */
 		{}
 	};

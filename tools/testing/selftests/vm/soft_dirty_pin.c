@@ -473,6 +473,54 @@ static int pin_then_discard(struct range *r)
 	return ret ? ret : tracked(r, "cleaned when unpinned");
 }
 
+/* The CPU writes pages of the same content, two by two; and a device does. */
+static int written_twins(struct range *r, size_t *twin)
+{
+	size_t nr = range_nr(r), device = nr / 2 + 3;
+	struct pin p = {};
+	int ret = take(r, &p, device, 2, PIN_WRITE);
+
+	if (!ret)
+		ret = clean(r, "cleaned");
+	if (!ret)
+		ret = device_write(r, &p, 0, 2);
+	drop(r, &p);
+	cpu_write(r, 5, 2);
+	cpu_write(r, nr / 4 * 3, 2);
+	*twin = device;
+	return ret;
+}
+
+/* What is shared from then on was written all the same. */
+static int written_then_merged(struct range *r)
+{
+	size_t twin;
+	int ret = written_twins(r, &twin);
+
+	if (!ret)
+		ret = merge(r, twin);
+	if (!ret)
+		ret = check(r, "merged");
+	return ret ? ret : tracked(r, "cleaned when merged");
+}
+
+/* What swapoff brings back was written before. */
+static int written_then_swapoff(struct range *r)
+{
+	size_t twin;
+	int ret = written_twins(r, &twin);
+
+	if (!ret)
+		ret = page_out(r);
+	if (!ret && pfn_of(r->mem + twin * pagesize))
+		ret = because(SKIP, "nothing was paged out");
+	if (!ret)
+		ret = swap_off_on();
+	if (!ret)
+		ret = check(r, "swapped off");
+	return ret ? ret : tracked(r, "cleaned when brought back");
+}
+
 /* Has khugepaged, or madvise(), map the range by a PMD again. */
 static int collapse_range(struct range *r)
 {
@@ -1003,6 +1051,10 @@ static const struct scenario {
 	{ "exact: pageout", pin_then_pageout, TRACKED },
 	{ "exact: unmapped and mapped again", pin_then_discard,
 	  TRACKED | SHARED },
+	{ "exact: written, then merged by KSM", written_then_merged,
+	  TRACKED | PRIVATE },
+	{ "exact: written, then swapoff", written_then_swapoff,
+	  TRACKED | PRIVATE },
 	{ "exact: random steps", random_steps, TRACKED },
 	{ "exact: unpinned, collapsed", unpin_collapse, TRACKED | HUGE },
 	{ "exact: fork, write pin of one page", fork_write_pin,
