@@ -97,6 +97,7 @@ struct frame {
 	uint16_t pins, write_pins;
 	bool sticky;			/* since it had none, a pin was to write */
 	bool lazy;			/* MADV_FREE: may hold 0 instead */
+	bool freed;			/* was lazy once: reclaim may have taken it */
 };
 
 /* A page of a process. */
@@ -127,6 +128,7 @@ struct hold {
 	bool used, write;
 	char *mem;
 	size_t first, nr;
+	uint64_t pfn;			/* of the first page */
 	uint32_t frames[MAX_PAGES];
 };
 
@@ -574,6 +576,7 @@ static int op_lazyfree(const struct op *o)
 
 		/* What goes takes along what is known of it. */
 		w->frames[s->frame].lazy = true;
+		w->frames[s->frame].freed = true;
 		nobody_wrote(s);
 		s->scan_may = true;
 	}
@@ -868,9 +871,9 @@ static int scan(bool clean)
 		if ((s->scan_cpu || s->scan_device) && !found[i])
 			ret = fail(MISSED, "PAGEMAP_SCAN does not find page %zu, which was written",
 				   i);
-		/* Of shared memory what is not mapped counts as written. */
+		/* What reclaim took away, or is not mapped, counts as written. */
 		else if (found[i] && !s->scan_may && !is(SHARED | HUGETLB) &&
-			 (accounting || exact))
+			 !w->frames[s->frame].freed && (accounting || exact))
 			ret = fail(EXACT, "PAGEMAP_SCAN finds page %zu, which nobody wrote",
 				   i);
 	}
@@ -927,6 +930,15 @@ static void start_scans(void)
 
 /* The device. */
 
+/* To read what is not mapped can bring a PMD, too, and as new memory it is dirty. */
+static void after_pin(bool write, bool before)
+{
+	if (write)
+		after_fault(before);
+	else if (!before && one_pmd())
+		may_all(me);
+}
+
 static int hold(const struct op *o, struct hold *h, bool write, bool pmd)
 {
 	size_t i;
@@ -936,6 +948,7 @@ static int hold(const struct op *o, struct hold *h, bool write, bool pmd)
 	h->mem = at(o->first);
 	h->first = o->first;
 	h->nr = o->nr;
+	h->pfn = pfn_of(h->mem);
 	for (i = 0; i < h->nr; i++) {
 		struct slot *s = &me->slots[o->first + i];
 		struct frame *f = &w->frames[s->frame];
@@ -951,8 +964,7 @@ static int hold(const struct op *o, struct hold *h, bool write, bool pmd)
 		s->may = true;
 		s->scan_may = true;
 	}
-	if (write)
-		after_fault(pmd);
+	after_pin(write, pmd);
 	return 0;
 }
 
@@ -968,8 +980,7 @@ static int not_pinned(const struct op *o, bool write, bool pmd)
 		me->slots[i].scan_may = true;
 		f->sticky |= f->pins;
 	}
-	if (write)
-		after_fault(pmd);
+	after_pin(write, pmd);
 	return SKIP;
 }
 
@@ -1133,6 +1144,18 @@ static int op_device_read(const struct op *o)
 	return device_looks(h);
 }
 
+/* Its last request can keep the buffer for a moment after it is done. */
+static void ring_unpin(struct hold *h)
+{
+	int i;
+
+	syscall(__NR_io_uring_register, ring.fd, IORING_UNREGISTER_BUFFERS, NULL,
+		0);
+	for (i = 0; i < 100 && h->pfn && w->frames[h->frames[0]].pins == 1 &&
+	     kpageflags(h->pfn) & KPF_PINNED; i++)
+		usleep(1000);
+}
+
 static void drop_hold(struct hold *h)
 {
 	struct proc *p;
@@ -1140,8 +1163,7 @@ static void drop_hold(struct hold *h)
 	size_t i;
 
 	if (h == &w->holds[RING])
-		syscall(__NR_io_uring_register, ring.fd,
-			IORING_UNREGISTER_BUFFERS, NULL, 0);
+		ring_unpin(h);
 	else
 		pin_stop(&pins[h - w->holds]);
 	h->used = false;

@@ -238,20 +238,46 @@ static inline uint64_t pfn_of(const char *mem)
 	return entry & PM_PRESENT ? entry & PM_PFN : 0;
 }
 
-/* How many base pages of all memory does the kernel say are pinned? */
-static inline size_t count_pinned(void)
+static inline size_t count_pinned_range(uint64_t pfn, uint64_t end)
 {
 	static uint64_t flags[8192];
-	size_t i, pinned = 0;
-	off_t at = 0;
+	size_t i, nr, pinned = 0;
 	ssize_t n;
 
-	while ((n = pread(kpageflags_fd, flags, sizeof(flags), at)) > 0) {
+	for (; pfn < end; pfn += n / sizeof(*flags)) {
+		nr = end - pfn < ARRAY_SIZE(flags) ? end - pfn : ARRAY_SIZE(flags);
+		n = pread(kpageflags_fd, flags, nr * sizeof(*flags),
+			  pfn * sizeof(*flags));
+		if (n < (ssize_t)sizeof(*flags))
+			break;
 		for (i = 0; i < n / sizeof(*flags); i++)
 			pinned += !!(flags[i] & KPF_PINNED);
-		at += n;
 	}
 	return pinned;
+}
+
+/*
+ * How many base pages of all memory does the kernel say are pinned? What a driver
+ * has put at the end of the address space makes kpageflags long, so read RAM only.
+ */
+static inline size_t count_pinned(void)
+{
+	unsigned long long start, end, ram = 0;
+	FILE *f = fopen("/proc/iomem", "r");
+	size_t pinned = 0;
+	char line[128];
+
+	while (f && fgets(line, sizeof(line), f)) {
+		if (!strstr(line, ": System RAM") ||
+		    sscanf(line, "%llx-%llx", &start, &end) != 2 || !end)
+			continue;
+		ram = end;
+		pinned += count_pinned_range(start / pagesize,
+					     (end + 1) / pagesize);
+	}
+	if (f)
+		fclose(f);
+	return ram ? pinned : count_pinned_range(0, UINT64_MAX);
 }
 
 /* Does what a shell line prints have that word in it? -1: it prints nothing. */

@@ -52,7 +52,7 @@ static inline int judge(int ret)
 		return ret;
 	if (exact || accounting)
 		return because(1, "%s", excess);
-	return because(SKIP, "no exact tracking (CONFIG_PAGE_PIN, page_pin=on): %s",
+	return because(SKIP, "no exact tracking (CONFIG_PAGE_PIN, page_pin=on): %.140s",
 		       excess);
 }
 
