@@ -40,7 +40,6 @@
 
 #include "pin_memory.h"
 
-
 #define PEERS		4		/* processes beside the owner */
 #define ANSWER_MS	60000		/* how long a process may take */
 
