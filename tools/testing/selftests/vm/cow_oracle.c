@@ -883,7 +883,12 @@ static int scan(bool clean)
 		s->scan_cpu = false;
 		s->scan_device = false;
 		s->scan_may = w->frames[s->frame].sticky;
-		s->scan_watched = w->frames[s->frame].write_pins;
+		/*
+		 * What is protected already, a scan leaves alone: another
+		 * process may have pinned it since, as it may have written it.
+		 */
+		s->scan_watched = w->frames[s->frame].write_pins &&
+				  (s->scan_watched || found[i]);
 	}
 	return ret;
 }
