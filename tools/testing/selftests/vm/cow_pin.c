@@ -696,8 +696,6 @@ static int ev_migrate(struct range *r)
  */
 static int ksm_twins(struct range *r, struct range *twins)
 {
-	int ret;
-
 	twins->size = 2 * r->size;
 	twins->area_size = twins->size;
 	twins->mem = mmap(r->area - (1ul << 30), twins->size,
@@ -708,13 +706,9 @@ static int ksm_twins(struct range *r, struct range *twins)
 	twins->area = twins->mem;
 	madvise(twins->mem, twins->size, MADV_NOHUGEPAGE);
 	touch(twins->mem, twins->size, OLD);
-	if (madvise(twins->mem, twins->size, MADV_MERGEABLE) ||
-	    madvise(r->mem, r->size, MADV_MERGEABLE))
+	if (madvise(r->mem, r->size, MADV_MERGEABLE))
 		return lacking("MADV_MERGEABLE");
-	ret = ksm_scan();
-	if (!ret && !is_ksm(twins->mem))
-		ret = because(SKIP, "ksmd merged nothing");
-	return ret;
+	return merge(twins, 0);
 }
 
 static int ev_ksm(struct range *r)

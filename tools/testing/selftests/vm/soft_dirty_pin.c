@@ -473,12 +473,17 @@ static int pin_then_discard(struct range *r)
 	return ret ? ret : tracked(r, "cleaned when unpinned");
 }
 
-/* The CPU writes pages of the same content, two by two; and a device does. */
-static int written_twins(struct range *r, size_t *twin)
+/* Of the two pages that written_twins() lets a device write, the first */
+static size_t device_twin(struct range *r)
 {
-	size_t nr = range_nr(r), device = nr / 2 + 3;
+	return range_nr(r) / 2 + 3;
+}
+
+/* The CPU writes pages of the same content, two by two; and a device does. */
+static int written_twins(struct range *r)
+{
 	struct pin p = {};
-	int ret = take(r, &p, device, 2, PIN_WRITE);
+	int ret = take(r, &p, device_twin(r), 2, PIN_WRITE);
 
 	if (!ret)
 		ret = clean(r, "cleaned");
@@ -486,19 +491,17 @@ static int written_twins(struct range *r, size_t *twin)
 		ret = device_write(r, &p, 0, 2);
 	drop(r, &p);
 	cpu_write(r, 5, 2);
-	cpu_write(r, nr / 4 * 3, 2);
-	*twin = device;
+	cpu_write(r, range_nr(r) / 4 * 3, 2);
 	return ret;
 }
 
 /* What is shared from then on was written all the same. */
 static int written_then_merged(struct range *r)
 {
-	size_t twin;
-	int ret = written_twins(r, &twin);
+	int ret = written_twins(r);
 
 	if (!ret)
-		ret = merge(r, twin);
+		ret = merge(r, device_twin(r));
 	if (!ret)
 		ret = check(r, "merged");
 	return ret ? ret : tracked(r, "cleaned when merged");
@@ -507,12 +510,11 @@ static int written_then_merged(struct range *r)
 /* What swapoff brings back was written before. */
 static int written_then_swapoff(struct range *r)
 {
-	size_t twin;
-	int ret = written_twins(r, &twin);
+	int ret = written_twins(r);
 
 	if (!ret)
 		ret = page_out(r);
-	if (!ret && pfn_of(r->mem + twin * pagesize))
+	if (!ret && pfn_of(r->mem + device_twin(r) * pagesize))
 		ret = because(SKIP, "nothing was paged out");
 	if (!ret)
 		ret = swap_off_on();
