@@ -34,7 +34,6 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 
 #define BASE_PAGES	64		/* in a range of base pages */
 
@@ -1447,14 +1446,6 @@ static int load(int *value)
 static void store(int *value, int to)
 {
 	__atomic_store_n(value, to, __ATOMIC_RELEASE);
-}
-
-static long now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
 static int doorbell;			/* an eventfd */

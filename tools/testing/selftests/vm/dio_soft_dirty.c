@@ -21,7 +21,6 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 
 #define LONG_PAGES	300		/* more than fit into one bio of 5.10 */
 #define BASE_PAGES	LONG_PAGES

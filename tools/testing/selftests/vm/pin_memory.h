@@ -19,6 +19,7 @@
 #include <sys/swap.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "../kselftest.h"
@@ -69,6 +70,14 @@ static char *why = own_why;
 /* Notes the reason, and is what the test returns. */
 #define because(ret, fmt, ...) \
 	(snprintf(why, WHY_SIZE, fmt, ##__VA_ARGS__), (ret))
+
+static inline long now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
 
 /* An operation of the test itself failed: that is a failure, not a skip. */
 static inline int broken(const char *what)

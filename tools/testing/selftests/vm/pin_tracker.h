@@ -843,8 +843,19 @@ static inline int random_steps(struct range *r)
 #define GUP_RACE_ROUNDS	400
 #define ONE_RACE_ROUNDS	300
 #define MIG_RACE_ROUNDS	300
+#define RACE_MS		4000
 
 /* Races: a second thread works on the range while this one cleans. */
+
+/*
+ * All of a race's rounds, or as many as go into RACE_MS: on an emulated machine with
+ * more CPUs than are free on its host, each flush of a TLB waits for a time slice, and
+ * all take minutes.
+ */
+static inline bool next_round(int round, int rounds, long start)
+{
+	return !round || (round < rounds && now_ms() < start + RACE_MS);
+}
 
 static inline void race_clean(struct range *r)
 {
@@ -914,6 +925,7 @@ static inline int race_gup_fast(struct range *r)
 {
 	struct racer race = { .r = r };
 	size_t nr = r->size / pagesize, lost = 0;
+	long start = now_ms();
 	int round, ret;
 
 	ret = pin_take(&race.p, r->mem, r->size, PIN_WRITE);
@@ -925,7 +937,8 @@ static inline int race_gup_fast(struct range *r)
 	pthread_barrier_init(&race.end, NULL, 2);
 	if (pthread_create(&race.thread, NULL, fast_pinner, &race))
 		return broken("pthread_create");
-	for (round = 0; round < GUP_RACE_ROUNDS && !ret; round++) {
+	for (round = 0; !ret && next_round(round, GUP_RACE_ROUNDS, start);
+	     round++) {
 		/* Writable entries, or GUP would not be fast. */
 		touch(r->mem, r->size, 12);
 		pthread_barrier_wait(&race.start);
@@ -1085,6 +1098,7 @@ static inline int race_single_pages(struct range *r)
 {
 	struct single_race race = { .r = r, .serial = 1000 };
 	size_t i, lost = 0, written = 0;
+	long start = now_ms();
 	int round, ret = 0;
 
 	rnd_state = 1;
@@ -1098,7 +1112,8 @@ static inline int race_single_pages(struct range *r)
 		ret = broken("pthread_create");
 		goto drop;
 	}
-	for (round = 0; round < ONE_RACE_ROUNDS && !ret; round++) {
+	for (round = 0; !ret && next_round(round, ONE_RACE_ROUNDS, start);
+	     round++) {
 		/* A PMD again, which the last round split, and writable. */
 		if (round && r->thp) {
 			ret = remap(r);
@@ -1174,6 +1189,7 @@ static inline int race_migration(struct range *r, bool pinned)
 	struct racer race = { .r = r };
 	struct pin p = {};
 	size_t nr = r->size / pagesize, lost = 0;
+	long start = now_ms();
 	int round, ret = 0;
 
 	if (pinned) {
@@ -1185,7 +1201,8 @@ static inline int race_migration(struct range *r, bool pinned)
 		ret = broken("pthread_create");
 		goto unpin;
 	}
-	for (round = 0; round < MIG_RACE_ROUNDS && !ret; round++) {
+	for (round = 0; !ret && next_round(round, MIG_RACE_ROUNDS, start);
+	     round++) {
 		/*
 		 * Entries to be met in flight. Of writable ones, which only the
 		 * CPU is to write, the end of the migration forgets uffd-wp.
