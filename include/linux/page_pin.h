@@ -120,6 +120,17 @@ static inline bool page_pin_any(const struct page *page)
 	return !page_pin_enabled() || __page_pin_any(page);
 }
 
+/* Of @nr pages, how many come before the first that is pinned? 0 if nobody knows. */
+static inline unsigned long page_pin_first(const struct page *page,
+					   unsigned long nr)
+{
+	unsigned long i;
+
+	for (i = 0; i < nr && !page_pin_any(page + i); i++)
+		;
+	return i;
+}
+
 static inline unsigned long page_pin_written_mask(const struct page *page,
 						  unsigned long nr)
 {

@@ -518,6 +518,7 @@ static const struct scenario {
 	{ "not mapped, MADV_DONTNEED", unmapped_discarded, SHARED, EVERY },
 	{ "not mapped, MADV_PAGEOUT", unmapped_paged_out, SHARED | PAGES, EVERY },
 	{ "merged by KSM", merged_by_ksm, PRIVATE, EVERY },
+	{ "an allocation fails", allocations_fail, ALL, EVERY },
 	{ "synchronous, write pin", synchronous_write_pin, ALL, SCAN },
 	{ "synchronous, read-only pin", synchronous_read_pin, ALL, SCAN },
 	{ "racing GUP-fast", race_gup_fast, ALL, SCAN | UFFD },

@@ -116,6 +116,18 @@ static inline int model_start(struct range *r)
 	return tracker->start ? tracker->start(r) : 0;
 }
 
+/* As it was at the start of the case. */
+static inline int remap(struct range *r)
+{
+	int flags = r->flags, ret;
+
+	if (tracker->stop)
+		tracker->stop(r);
+	range_free(r);
+	ret = r->map(r, flags);
+	return ret ? ret : model_start(r);
+}
+
 /* A page is written, or can be from now on. */
 static inline void model_write(struct range *r, size_t page, bool coarse)
 {
@@ -840,6 +852,61 @@ static inline int random_steps(struct range *r)
 	return ret ? ret : tracked(r, "cleaned when unpinned");
 }
 
+static const char *no_faults;	/* what keeps allocations from failing */
+
+/*
+ * While the range is cleaned, the nth allocation fails. What was done before that is
+ * not undone, so that any page may be clean now; but none is lost of what a device may
+ * write, or what is written from then on.
+ */
+static inline int clean_when_short(struct range *r, struct pin *p,
+				   unsigned int nth, bool *fired)
+{
+	size_t i, nr = range_nr(r);
+	int ret, error;
+
+	fail_nth(nth);
+	ret = tracker->clean(r, NULL);
+	error = errno;
+	*fired = failed_nth();
+	if (ret && (!*fired || error != ENOMEM))
+		return ret;
+	model_clean(r, 0, nr);
+	for (i = 0; *fired && i < nr; i++)
+		r->pages[i].may = true;
+	ret = device_write(r, p, 0, 3);
+	if (!ret)
+		ret = check(r, "the device wrote after an allocation failed");
+	if (!ret)
+		ret = tracked(r, "cleaned when there was memory again");
+	return ret ? ret : device_reads(r, p);
+}
+
+#define MOST_FAULTS	1000	/* nothing here allocates as often */
+
+static inline int allocations_fail(struct range *r)
+{
+	int ret = no_faults ? because(SKIP, "%s", no_faults) : 0;
+	unsigned int nth;
+	bool fired = true;
+	struct pin p = {};
+
+	for (nth = 1; !ret && fired && nth <= MOST_FAULTS; nth++) {
+		if (nth > 1)
+			ret = remap(r);
+		if (!ret)
+			ret = take(r, &p, range_nr(r) / 2, 3, PIN_WRITE);
+		if (!ret)
+			ret = clean_when_short(r, &p, nth, &fired);
+		drop(r, &p);
+	}
+	if (!ret && fired)
+		ret = because(1, "still allocates after %u times", nth);
+	if (!ret)
+		ksft_print_msg("%u allocations\n", nth - 2);
+	return ret ? ret : tracked(r, "cleaned when unpinned");
+}
+
 #define GUP_RACE_ROUNDS	400
 #define ONE_RACE_ROUNDS	300
 #define MIG_RACE_ROUNDS	300
@@ -878,20 +945,6 @@ static inline size_t count_reported(struct range *r)
 		reported += dirty[i];
 	free(dirty);
 	return reported;
-}
-
-/* As it was at the start of the case. */
-static inline int remap(struct range *r)
-{
-	int flags = r->flags, ret;
-
-	if (tracker->stop)
-		tracker->stop(r);
-	range_free(r);
-	ret = r->map(r, flags);
-	if (!ret && tracker->start)
-		ret = tracker->start(r);
-	return ret;
 }
 
 struct racer {
@@ -1275,6 +1328,7 @@ static inline void pin_tracker_init(void)
 	pin_memory_init();
 	change_settings(needed);
 	gup_lacks = gup_test_lacks();
+	no_faults = faults_lack();
 	why[0] = '\0';
 }
 

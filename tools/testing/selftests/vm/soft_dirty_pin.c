@@ -32,8 +32,7 @@ static int clear_refs(struct range *r, bool *found)
 {
 	(void)r;
 	(void)found;
-	clear_soft_dirty();
-	return 0;
+	return pwrite(clear_refs_fd, "4", 1, 0) == 1 ? 0 : broken("clear_refs");
 }
 
 /* Where PAGEMAP_SCAN says something else, what is wrong of the two counts. */
@@ -1058,6 +1057,7 @@ static const struct scenario {
 	{ "exact: written, then swapoff", written_then_swapoff,
 	  TRACKED | PRIVATE },
 	{ "exact: random steps", random_steps, TRACKED },
+	{ "exact: an allocation fails", allocations_fail, TRACKED },
 	{ "exact: unpinned, collapsed", unpin_collapse, TRACKED | HUGE },
 	{ "exact: fork, write pin of one page", fork_write_pin,
 	  TRACKED | PRIVATE },
