@@ -71,12 +71,17 @@ static char *why = own_why;
 #define because(ret, fmt, ...) \
 	(snprintf(why, WHY_SIZE, fmt, ##__VA_ARGS__), (ret))
 
-static inline long now_ms(void)
+static inline long long now_us(void)
 {
 	struct timespec now;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
+	return now.tv_sec * 1000000LL + now.tv_nsec / 1000;
+}
+
+static inline long now_ms(void)
+{
+	return now_us() / 1000;
 }
 
 /* An operation of the test itself failed: that is a failure, not a skip. */

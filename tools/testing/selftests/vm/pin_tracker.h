@@ -914,7 +914,7 @@ static inline int allocations_fail(struct range *r)
 #define GUP_RACE_ROUNDS	400
 #define ONE_RACE_ROUNDS	300
 #define MIG_RACE_ROUNDS	300
-#define RACE_MS		4000
+#define RACE_MS		10000
 
 /* Races: a second thread works on the range while this one cleans. */
 
@@ -956,6 +956,7 @@ struct racer {
 	struct pin p;
 	pthread_t thread;
 	pthread_barrier_t start, end;
+	long long late;			/* us, of the pinner */
 	bool stop;
 	int error;
 };
@@ -963,11 +964,15 @@ struct racer {
 static inline void *fast_pinner(void *arg)
 {
 	struct racer *race = arg;
+	long long start;
 
 	for (;;) {
 		pthread_barrier_wait(&race->start);
 		if (race->stop)
 			return NULL;
+		start = now_us();
+		while (now_us() < start + race->late)
+			;
 		race->error = pin_again(&race->p, race->r->mem, race->r->size,
 					PIN_WRITE | PIN_FAST) ? errno : 0;
 		pthread_barrier_wait(&race->end);
@@ -982,6 +987,7 @@ static inline int race_gup_fast(struct range *r)
 {
 	struct racer race = { .r = r };
 	size_t nr = r->size / pagesize, lost = 0;
+	long long took = 0;
 	long start = now_ms();
 	int round, ret;
 
@@ -994,21 +1000,28 @@ static inline int race_gup_fast(struct range *r)
 	pthread_barrier_init(&race.end, NULL, 2);
 	if (pthread_create(&race.thread, NULL, fast_pinner, &race))
 		return broken("pthread_create");
-	for (round = 0; !ret && next_round(round, GUP_RACE_ROUNDS, start);
+	for (round = 0; !ret && !lost && next_round(round, GUP_RACE_ROUNDS, start);
 	     round++) {
 		/* Writable entries, or GUP would not be fast. */
 		touch(r->mem, r->size, 12);
+		/*
+		 * The two start in step. Spread who comes first, over the time
+		 * that it takes to come to the range and to clean it.
+		 */
+		race.late = took * (round % 16) / 16;
 		pthread_barrier_wait(&race.start);
-		/* The two start in step: spread who comes first. */
-		if (round % 4)
-			usleep(round % 4 * 10);
+		if (round % 16 == 0)
+			usleep(10);
+		took = now_us();
 		race_clean(r);
+		took = now_us() - took;
 		pthread_barrier_wait(&race.end);
 		errno = race.error;
 		ret = errno ? broken("GUP-fast") :
 		      pin_store(&race.p, 0, r->size, 13);
-		lost += nr - count_reported(r);
+		/* Pinned shared memory would be reported, whatever its entries say. */
 		pin_stop(&race.p);
+		lost += nr - count_reported(r);
 	}
 	race.stop = true;
 	pthread_barrier_wait(&race.start);
@@ -1169,7 +1182,7 @@ static inline int race_single_pages(struct range *r)
 		ret = broken("pthread_create");
 		goto drop;
 	}
-	for (round = 0; !ret && next_round(round, ONE_RACE_ROUNDS, start);
+	for (round = 0; !ret && !lost && next_round(round, ONE_RACE_ROUNDS, start);
 	     round++) {
 		/* A PMD again, which the last round split, and writable. */
 		if (round && r->thp) {
@@ -1258,7 +1271,7 @@ static inline int race_migration(struct range *r, bool pinned)
 		ret = broken("pthread_create");
 		goto unpin;
 	}
-	for (round = 0; !ret && next_round(round, MIG_RACE_ROUNDS, start);
+	for (round = 0; !ret && !lost && next_round(round, MIG_RACE_ROUNDS, start);
 	     round++) {
 		/*
 		 * Entries to be met in flight. Of writable ones, which only the
