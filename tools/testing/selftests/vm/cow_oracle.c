@@ -1637,10 +1637,7 @@ static int play(uint32_t seed)
 
 static double now(void)
 {
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec + t.tv_nsec / 1e9;
+	return now_us() / 1e6;
 }
 
 /* Few pages, so that operations meet: those at the ends and in the middle. */

@@ -30,44 +30,6 @@ struct scene {
 	char *buf;
 };
 
-static void put(struct range *r, size_t first, size_t nr, char value)
-{
-	size_t i;
-
-	touch(r->mem + first * pagesize, nr * pagesize, value);
-	for (i = first; i < first + nr; i++)
-		r->pages[i].value = value;
-}
-
-static int owner_sees(struct scene *s, const char *who)
-{
-	struct range *r = &s->r;
-	size_t i;
-	char now;
-
-	for (i = 0; i < range_nr(r); i++) {
-		now = __atomic_load_n(r->mem + i * pagesize, __ATOMIC_RELAXED);
-		if (now != r->pages[i].value)
-			return because(1, "%s reads %d in page %zu, not %d",
-				       who, now, i, r->pages[i].value);
-	}
-	return 0;
-}
-
-static int device_sees(struct scene *s)
-{
-	size_t i;
-
-	if (pin_load(&s->p, s->buf))
-		return 1;
-	for (i = 0; i < NR_PINNED; i++)
-		if (s->buf[i * pagesize] != s->r.pages[s->first + i].value)
-			return because(1, "the device reads %d in page %zu, not %d",
-				       s->buf[i * pagesize], s->first + i,
-				       s->r.pages[s->first + i].value);
-	return 0;
-}
-
 /* A child that looks at its memory when it is woken. */
 static int do_fork(struct scene *s)
 {
@@ -78,7 +40,7 @@ static int do_fork(struct scene *s)
 		close(s->bell[1]);
 		if (read(s->bell[0], &c, 1) != 1)
 			_exit(0);
-		_exit(owner_sees(s, "the child") ? 1 : 0);
+		_exit(cpu_reads(&s->r, "the child") ? 1 : 0);
 	}
 	return s->child < 0 ? -1 : 0;
 }
@@ -112,7 +74,7 @@ static int take_part(struct scene *s, unsigned int flags)
 			 NR_PINNED * pagesize, flags);
 }
 
-/* The operations: 0, or -1 and errno. */
+/* The operations: 0, or another value and errno. */
 
 static int do_pin_write(struct scene *s)
 {
@@ -129,8 +91,7 @@ static int do_register(struct scene *s)
 	struct iovec iov = { s->r.mem + s->first * pagesize,
 			     NR_PINNED * pagesize };
 
-	return syscall(__NR_io_uring_register, s->ring.fd,
-		       IORING_REGISTER_BUFFERS, &iov, 1);
+	return ring_register(&s->ring, &iov, 1);
 }
 
 /* As a debugger or another process would. */
@@ -139,19 +100,20 @@ static int do_remote_write(struct scene *s)
 	struct iovec to = { s->r.mem + s->first * pagesize,
 			    NR_PINNED * pagesize };
 	struct iovec from = { s->buf, to.iov_len };
+	char value = ++s->r.serial;
 	ssize_t n, i;
 
-	memset(s->buf, 5, to.iov_len);
+	memset(s->buf, value, to.iov_len);
 	n = process_vm_writev(getpid(), &from, 1, &to, 1, 0);
 	for (i = 0; i < n; i += pagesize)
-		s->r.pages[s->first + i / pagesize].value = 5;
+		s->r.pages[s->first + i / pagesize].value = value;
 	return n < 0 ? -1 : 0;
 }
 
 /* A page fault that gets no memory is tried again. */
 static int do_write(struct scene *s)
 {
-	put(&s->r, s->first, NR_PINNED, 5);
+	cpu_store(&s->r, s->first, NR_PINNED);
 	return 0;
 }
 
@@ -191,18 +153,14 @@ static int shared_with_ring(struct scene *s)
 /* Whatever came of it: the owner writes, and then the device where it may. */
 static int live_on(struct scene *s, bool pinned)
 {
-	int ret = owner_sees(s, "the owner");
-	size_t i;
+	int ret = cpu_reads(&s->r, "before the owner wrote");
 
-	put(&s->r, 0, range_nr(&s->r), 7);
+	cpu_store(&s->r, 0, range_nr(&s->r));
 	if (!ret && pinned)
-		ret = device_sees(s);
-	if (!ret && pinned && s->p.write) {
-		ret = pin_store(&s->p, 0, NR_PINNED * pagesize, 8);
-		for (i = s->first; i < s->first + NR_PINNED; i++)
-			s->r.pages[i].value = 8;
-	}
-	return ret ? ret : owner_sees(s, "the owner");
+		ret = device_reads(&s->r, &s->p);
+	if (!ret && pinned && s->p.write)
+		ret = device_write(&s->r, &s->p, 0, NR_PINNED);
+	return ret ? ret : cpu_reads(&s->r, "at the end");
 }
 
 #define BASE		1
@@ -272,7 +230,7 @@ static int once(const struct operation *o, const struct kind *k,
 		ret = pin_open(&s.p);
 	if (ret)
 		goto out;
-	put(&s.r, 0, range_nr(&s.r), 1);
+	cpu_store(&s.r, 0, range_nr(&s.r));
 	s.first = range_nr(&s.r) / 2;
 	ret = o->before(&s);
 	if (ret)
@@ -332,25 +290,15 @@ static int run(const struct operation *o, const struct kind *k)
 
 int main(int argc, char **argv)
 {
-	static struct setting needed[] = {
-		{ "/proc/sys/vm/nr_hugepages", "4", true },
-		{ "/sys/kernel/mm/ksm/run", "0" },
-		NO_KHUGEPAGED,
-		{}
-	};
 	unsigned int i, j, n = 0;
-	const char *lacks;
 	char name[128];
 	int pass;
 
 	parse_options(argc, argv, NULL);
 	ksft_print_header();
-	pin_memory_init();
-	change_settings(needed);
-	gup_lacks = gup_test_lacks();
-	lacks = faults_lack();
-	if (lacks)
-		ksft_exit_skip("%s\n", lacks);
+	pin_tracker_init();
+	if (no_faults)
+		ksft_exit_skip("%s\n", no_faults);
 	skip_all_if(dirty_tracking_lacks());
 
 	for (pass = 0; pass < 2; pass++) {

@@ -900,7 +900,7 @@ struct setting {
 	char old[32];
 };
 
-static struct setting *settings[2];	/* the last one of each has no path */
+static struct setting *settings;	/* the last one has no path */
 
 /* A collapse in passing would make THPs soft-dirty, or clean if they are shared. */
 #define NO_KHUGEPAGED \
@@ -910,12 +910,10 @@ static struct setting *settings[2];	/* the last one of each has no path */
 static inline void restore_settings(void)
 {
 	struct setting *s;
-	size_t i;
 
-	for (i = 0; i < ARRAY_SIZE(settings); i++)
-		for (s = settings[i]; s && s->path; s++)
-			if (s->old[0])
-				write_file(s->path, s->old);
+	for (s = settings; s->path; s++)
+		if (s->old[0])
+			write_file(s->path, s->old);
 }
 
 static inline void change_settings(struct setting *list)
@@ -924,9 +922,7 @@ static inline void change_settings(struct setting *list)
 	struct setting *s;
 	FILE *f;
 
-	if (!settings[0])
-		atexit(restore_settings);
-	settings[!!settings[0]] = list;
+	settings = list;
 	for (s = list; s->path; s++) {
 		f = fopen(s->path, "r");
 		if (!f)
@@ -943,52 +939,7 @@ static inline void change_settings(struct setting *list)
 		if (write_file(s->path, s->value))
 			snprintf(s->old, sizeof(s->old), "%s", chosen);
 	}
-}
-
-/* Fault injection: of what this thread allocates in the kernel, one fails. */
-
-static int fail_nth_fd = -1;
-
-/* Whatever it is for. NULL, or what is missing. */
-static inline const char *faults_lack(void)
-{
-	static struct setting needed[] = {
-		{ "/sys/kernel/debug/failslab/ignore-gfp-wait", "N" },
-		{ "/sys/kernel/debug/failslab/verbose", "0" },
-		{ "/sys/kernel/debug/fail_page_alloc/ignore-gfp-wait", "N" },
-		{ "/sys/kernel/debug/fail_page_alloc/ignore-gfp-highmem", "N" },
-		{ "/sys/kernel/debug/fail_page_alloc/min-order", "0" },
-		{ "/sys/kernel/debug/fail_page_alloc/verbose", "0" },
-		{}
-	};
-
-	fail_nth_fd = open("/proc/thread-self/fail-nth", O_RDWR);
-	if (fail_nth_fd < 0 || access(needed[0].path, W_OK) ||
-	    access(needed[2].path, W_OK))
-		return "no fault injection (CONFIG_FAILSLAB, CONFIG_FAIL_PAGE_ALLOC, debugfs)";
-	change_settings(needed);
-	return NULL;
-}
-
-/* The nth from now on; 0: none. */
-static inline void fail_nth(unsigned int nth)
-{
-	char line[16];
-	int n = snprintf(line, sizeof(line), "%u", nth);
-
-	if (pwrite(fail_nth_fd, line, n, 0) != n)
-		ksft_exit_fail_msg("fail-nth: %s\n", strerror(errno));
-}
-
-/* Was there an nth? None fails any more. */
-static inline bool failed_nth(void)
-{
-	char line[16] = "";
-
-	if (pread(fail_nth_fd, line, sizeof(line) - 1, 0) <= 0)
-		ksft_exit_fail_msg("fail-nth: %s\n", strerror(errno));
-	fail_nth(0);
-	return !atoi(line);
+	atexit(restore_settings);
 }
 
 /* Can gup_test be the device here? */

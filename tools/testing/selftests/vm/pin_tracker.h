@@ -231,25 +231,33 @@ static inline int check_words(struct range *r, const char *when)
 	return 0;
 }
 
+static inline int cpu_reads(struct range *r, const char *when)
+{
+	size_t i, nr = range_nr(r);
+	char now;
+
+	for (i = 0; i < nr; i++) {
+		now = __atomic_load_n(r->mem + i * pagesize, __ATOMIC_RELAXED);
+		if (now != r->pages[i].value)
+			return because(1, "%s: the CPU reads %d in page %zu, not %d",
+				       when, now, i, r->pages[i].value);
+	}
+	return 0;
+}
+
 /* The report, the bit in kpageflags, and what the CPU reads. */
 static inline int check(struct range *r, const char *when)
 {
-	size_t i, nr = range_nr(r);
-	bool *dirty = calloc(nr, sizeof(*dirty));
+	bool *dirty = calloc(range_nr(r), sizeof(*dirty));
 	int ret;
-	char now;
 
 	if (!dirty)
 		return broken("calloc");
 	tracker->report(r, dirty);
 	ret = compare(r, dirty, when);
 	free(dirty);
-	for (i = 0; i < nr && !ret; i++) {
-		now = __atomic_load_n(r->mem + i * pagesize, __ATOMIC_RELAXED);
-		if (now != r->pages[i].value)
-			ret = because(1, "%s: the CPU reads %d in page %zu, not %d",
-				      when, now, i, r->pages[i].value);
-	}
+	if (!ret)
+		ret = cpu_reads(r, when);
 	return ret ? ret : check_words(r, when);
 }
 
@@ -293,17 +301,25 @@ static inline int clean(struct range *r, const char *when)
 	return ret ? ret : check(r, when);
 }
 
-static inline void cpu_write(struct range *r, size_t first, size_t nr)
+/* By itself: told to who reads, not to what tracks. */
+static inline void cpu_store(struct range *r, size_t first, size_t nr)
 {
-	bool coarse = tracker->coarse(r);
 	char value = r->serial = r->serial % 100 + 1;
 	size_t i;
 
 	touch(r->mem + first * pagesize, nr * pagesize, value);
-	for (i = first; i < first + nr; i++) {
+	for (i = first; i < first + nr; i++)
 		r->pages[i].value = value;
+}
+
+static inline void cpu_write(struct range *r, size_t first, size_t nr)
+{
+	bool coarse = tracker->coarse(r);
+	size_t i;
+
+	cpu_store(r, first, nr);
+	for (i = first; i < first + nr; i++)
 		model_write(r, i, coarse);
-	}
 }
 
 /* Counted from the first page of the pin. */
@@ -852,7 +868,43 @@ static inline int random_steps(struct range *r)
 	return ret ? ret : tracked(r, "cleaned when unpinned");
 }
 
+/* Fault injection: of what this thread allocates in the kernel, one fails. */
+
+static int fail_nth_fd = -1;
 static const char *no_faults;	/* what keeps allocations from failing */
+
+#define FAILSLAB	"/sys/kernel/debug/failslab/"
+#define FAIL_PAGE	"/sys/kernel/debug/fail_page_alloc/"
+
+static inline const char *faults_lack(void)
+{
+	fail_nth_fd = open("/proc/thread-self/fail-nth", O_RDWR);
+	if (fail_nth_fd >= 0 && !access(FAILSLAB "verbose", W_OK) &&
+	    !access(FAIL_PAGE "verbose", W_OK))
+		return NULL;
+	return "no fault injection (CONFIG_FAILSLAB, CONFIG_FAIL_PAGE_ALLOC, debugfs)";
+}
+
+/* The nth from now on; 0: none. */
+static inline void fail_nth(unsigned int nth)
+{
+	char line[16];
+	int n = snprintf(line, sizeof(line), "%u", nth);
+
+	if (pwrite(fail_nth_fd, line, n, 0) != n)
+		ksft_exit_fail_msg("fail-nth: %s\n", strerror(errno));
+}
+
+/* Was there an nth? None fails any more. */
+static inline bool failed_nth(void)
+{
+	char line[16] = "";
+
+	if (pread(fail_nth_fd, line, sizeof(line) - 1, 0) <= 0)
+		ksft_exit_fail_msg("fail-nth: %s\n", strerror(errno));
+	fail_nth(0);
+	return !atoi(line);
+}
 
 /*
  * While the range is cleaned, the nth allocation fails. What was done before that is
@@ -1339,6 +1391,13 @@ static inline void pin_tracker_init(void)
 		{ "/sys/kernel/mm/ksm/sleep_millisecs", "1" },
 		{ "/sys/kernel/mm/ksm/pages_to_scan", "10000" },
 		NO_KHUGEPAGED,	/* but when a case wants one */
+		/* What fail_nth() hits fails, whatever it is for. */
+		{ FAILSLAB "ignore-gfp-wait", "N" },
+		{ FAILSLAB "verbose", "0" },
+		{ FAIL_PAGE "ignore-gfp-wait", "N" },
+		{ FAIL_PAGE "ignore-gfp-highmem", "N" },
+		{ FAIL_PAGE "min-order", "0" },
+		{ FAIL_PAGE "verbose", "0" },
 		{}
 	};
 
