@@ -31,7 +31,6 @@
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 #define PAGE	4096ul
 #define HUGE	(2ul << 20)
-#define SIZE	(64ul << 20)
 #define ROUNDS	10
 #define FAIR_SERVER "/sys/kernel/debug/sched/fair_server/cpu0/runtime"
 
@@ -41,6 +40,7 @@
 #define MADV_PAGEOUT	21
 #endif
 
+static unsigned long length = 64ul << 20;	/* of what is measured on */
 static uint64_t begin;
 
 static void start(void)
@@ -89,7 +89,7 @@ static void touch(char *mem, unsigned long step)
 {
 	unsigned long i;
 
-	for (i = 0; i < SIZE; i += step) {
+	for (i = 0; i < length; i += step) {
 		mem[i] = 1;
 		asm volatile("" : : : "memory");
 	}
@@ -99,13 +99,13 @@ static void look(char *mem, unsigned long step)
 {
 	unsigned long i;
 
-	for (i = 0; i < SIZE; i += step)
+	for (i = 0; i < length; i += step)
 		asm volatile("" : : "r" (mem[i]));
 }
 
 static char *map_hugetlb(void)
 {
-	char *mem = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE |
+	char *mem = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE |
 			 MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
 
 	if (mem == MAP_FAILED)
@@ -114,22 +114,22 @@ static char *map_hugetlb(void)
 	return mem;
 }
 
-/* SIZE bytes, populated with pages of @step bytes */
+/* length bytes, populated with pages of @step bytes */
 static char *map(unsigned long step)
 {
-	char *mem = mmap(NULL, SIZE + HUGE, PROT_READ | PROT_WRITE,
+	char *mem = mmap(NULL, length + HUGE, PROT_READ | PROT_WRITE,
 			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	char *use = (char *)(((uintptr_t)mem + HUGE - 1) & -HUGE);
 
 	if (mem == MAP_FAILED)
 		die("mmap");
 	munmap(mem, use - mem);
-	munmap(use + SIZE, mem + HUGE - use);
-	if (madvise(use, SIZE, step == HUGE ? MADV_HUGEPAGE : MADV_NOHUGEPAGE))
+	munmap(use + length, mem + HUGE - use);
+	if (madvise(use, length, step == HUGE ? MADV_HUGEPAGE : MADV_NOHUGEPAGE))
 		die("madvise");
 	touch(use, step);
 	if (step == HUGE && get("/proc/self/smaps_rollup", "AnonHugePages:") <
-	    (long)(SIZE >> 10)) {
+	    (long)(length >> 10)) {
 		errno = ENOMEM;
 		die("huge pages");
 	}
@@ -208,7 +208,7 @@ static uint64_t write_copy(char *mem, unsigned long step)
 /* Which page frames a process has at @mem; @pid 0 is this one */
 static uint64_t *frames(pid_t pid, char *mem)
 {
-	size_t size = SIZE / PAGE * sizeof(uint64_t);
+	size_t size = length / PAGE * sizeof(uint64_t);
 	uint64_t *pfns = malloc(size);
 	char path[64] = "/proc/self/pagemap";
 	int fd;
@@ -228,7 +228,7 @@ static uint64_t differ(uint64_t *a, uint64_t *b)
 {
 	uint64_t i, n = 0;
 
-	for (i = 0; i < SIZE / PAGE; i++)
+	for (i = 0; i < length / PAGE; i++)
 		n += (a[i] ^ b[i]) << 9 != 0;	/* without the flags */
 	free(a);
 	free(b);
@@ -237,7 +237,7 @@ static uint64_t differ(uint64_t *a, uint64_t *b)
 
 static uint64_t read_fault(char *mem, unsigned long step)
 {
-	if (madvise(mem, SIZE, MADV_DONTNEED))
+	if (madvise(mem, length, MADV_DONTNEED))
 		die("MADV_DONTNEED");
 	start();
 	look(mem, step);
@@ -249,7 +249,7 @@ static uint64_t unmap(char *mem, unsigned long step)
 {
 	(void)step;
 	start();
-	munmap(mem, SIZE);
+	munmap(mem, length);
 	return stop();
 }
 
@@ -292,7 +292,7 @@ static uint64_t do_exit(char *mem, unsigned long step)
 
 	if (said == MAP_FAILED)
 		die("mmap");
-	munmap(mem, SIZE);
+	munmap(mem, length);
 	pid = fork();
 	if (!pid) {
 		map(step);
@@ -309,7 +309,7 @@ static uint64_t do_exit(char *mem, unsigned long step)
 /* All memory in pipes, as CRIU's pre-dump has it; *@pipes are theirs */
 static void fill_pipes(char *mem, int (*pipes)[2])
 {
-	struct iovec iov = { mem, SIZE / PIPES };
+	struct iovec iov = { mem, length / PIPES };
 	int i;
 
 	for (i = 0; i < PIPES; i++, iov.iov_base += iov.iov_len)
@@ -362,25 +362,28 @@ static uint64_t fork_piped_memory(char *mem, unsigned long step)
  */
 static void swap_cached(char *mem)
 {
-	static unsigned char in[SIZE / PAGE];
+	unsigned char *in = malloc(length / PAGE);
 	unsigned long i;
 
+	if (!in)
+		die("malloc");
 	/* Again, as a page on its way to the LRU lists is passed over. */
 	do {
-		if (madvise(mem, SIZE, MADV_PAGEOUT))
+		if (madvise(mem, length, MADV_PAGEOUT))
 			die("MADV_PAGEOUT");
 		while (get("/proc/vmstat", "nr_writeback ") > 0)
 			usleep(1000);
-	} while (get("/proc/self/smaps_rollup", "Swap:") < (long)(SIZE >> 10));
-	if (madvise(mem, SIZE, MADV_WILLNEED))
+	} while (get("/proc/self/smaps_rollup", "Swap:") < (long)(length >> 10));
+	if (madvise(mem, length, MADV_WILLNEED))
 		die("MADV_WILLNEED");
-	for (i = 0; i < SIZE / PAGE;) {
+	for (i = 0; i < length / PAGE;) {
 		usleep(1000);
-		if (mincore(mem, SIZE, in))
+		if (mincore(mem, length, in))
 			die("mincore");
-		for (i = 0; i < SIZE / PAGE && (in[i] & 1); i++)
+		for (i = 0; i < length / PAGE && (in[i] & 1); i++)
 			;
 	}
+	free(in);
 }
 
 static uint64_t swapin_read(char *mem, unsigned long step)
@@ -416,7 +419,7 @@ static void map_by_ptes(char *mem)
 {
 	unsigned long i;
 
-	for (i = 0; i < SIZE; i += HUGE)
+	for (i = 0; i < length; i += HUGE)
 		if (mprotect(mem + i, PAGE, PROT_READ) ||
 		    mprotect(mem + i, PAGE, PROT_READ | PROT_WRITE))
 			die("mprotect");
@@ -429,20 +432,21 @@ static void map_by_ptes(char *mem)
 /* Write pins, io_uring fixed buffers, on the second base page of each THP */
 static int pin_one_each(char *mem)
 {
-	struct iovec iov[SIZE / HUGE];
+	struct iovec *iov = malloc(length / HUGE * sizeof(*iov));
 	struct io_uring_params params = { 0 };
 	int ring = syscall(__NR_io_uring_setup, 1, &params);
 	unsigned int i;
 
-	if (ring < 0)
+	if (ring < 0 || !iov)
 		die("io_uring_setup");
-	for (i = 0; i < SIZE / HUGE; i++) {
+	for (i = 0; i < length / HUGE; i++) {
 		iov[i].iov_base = mem + i * HUGE + PAGE;
 		iov[i].iov_len = PAGE;
 	}
 	if (syscall(__NR_io_uring_register, ring, IORING_REGISTER_BUFFERS, iov,
-		    SIZE / HUGE))
+		    length / HUGE))
 		die("IORING_REGISTER_BUFFERS");
+	free(iov);
 	return ring;
 }
 
@@ -480,19 +484,20 @@ static uint64_t clear_again(char *mem, unsigned long step)
 /* The same by PAGEMAP_SCAN, which reports what was written as well */
 static uint64_t do_scan(char *mem, unsigned long step, int times)
 {
-	static struct page_region found[SIZE / PAGE];
-	int uffd = wp_async(mem, SIZE);
+	struct page_region *found = malloc(length / PAGE * sizeof(*found));
+	int uffd = wp_async(mem, length);
 	uint64_t spent = 0;
 
-	if (uffd < 0)
+	if (uffd < 0 || !found)
 		die("userfaultfd");
 	while (times--) {
 		touch(mem, step);
 		start();
-		if (scan_written(mem, SIZE, found, SIZE / PAGE) < 0)
+		if (scan_written(mem, length, found, length / PAGE) < 0)
 			die("PAGEMAP_SCAN");
 		spent = stop();
 	}
+	free(found);
 	close(uffd);
 	return spent;
 }
@@ -518,7 +523,7 @@ struct gup {
 static uint64_t gup(char *mem, bool fast)
 {
 	struct gup arg = {
-		.addr = (uintptr_t)mem, .size = SIZE, .nr_pages_per_call = 512,
+		.addr = (uintptr_t)mem, .size = length, .nr_pages_per_call = 512,
 		.flags = 1,	/* FOLL_WRITE */
 	};
 	int fd = open("/sys/kernel/debug/gup_benchmark", O_RDWR);
@@ -586,7 +591,7 @@ static uint64_t pin(char *mem, int flags, int what)
 
 	if (fd < 0)
 		die("gup_test");
-	spent = pin_range(fd, mem, SIZE, flags, what);
+	spent = pin_range(fd, mem, length, flags, what);
 	spent -= pin_range(fd, mem, PAGE, flags, what);
 	close(fd);
 	return spent;
@@ -682,7 +687,80 @@ static const struct {
 	{ "swap-in, then write: copies",	swapin_then_write_copies, PAGE, PAGE, COUNT },
 };
 
-int main(void)
+/*
+ * How that grows. Of these, the instructions of the whole operation are printed: on
+ * 2^10 to 2^18 base pages, alone; and on 2^12 ones that idle children share, 1 to 64.
+ */
+static const struct {
+	const char *name;
+	uint64_t (*run)(char *mem, unsigned long step);
+	unsigned long step;
+	enum { PAGES = 1, PROCESSES = 2 } by;
+	unsigned int what;
+} growing[] = {
+	{ "fork, base pages",		do_fork,	PAGE, PAGES | PROCESSES },
+	{ "fork, THP",			do_fork,	HUGE, PAGES | PROCESSES },
+	{ "write fault that copies, base pages", write_copy, PAGE, PROCESSES },
+	{ "write fault that copies, THP", write_copy,	HUGE, PROCESSES },
+	{ "munmap, base pages",		unmap,		PAGE, PAGES | PROCESSES },
+	{ "munmap, THP",		unmap,		HUGE, PAGES | PROCESSES },
+	{ "GUP-fast pin and unpin, base pages", gup_fast_pin_unpin, PAGE, PAGES },
+	{ "GUP-fast pin and unpin, THP", gup_fast_pin_unpin, HUGE, PAGES },
+	{ "clear_refs, pins elsewhere, base pages", clear_bits, PAGE, PAGES },
+	{ "clear_refs, pins elsewhere, THP", clear_bits, HUGE, PAGES },
+	{ "fork, one pin each, THP",	do_fork,	HUGE, PAGES, PINNED },
+	{ "clear_refs, one pin each, THP", clear_bits,	HUGE, PAGES, PINNED },
+	{ "PAGEMAP_SCAN, base pages",	scan,		PAGE, PAGES, SCAN },
+	{ "PAGEMAP_SCAN, one pin each, THP", scan,	HUGE, PAGES, SCAN | PINNED },
+};
+
+static void grow(const char *name, unsigned long n, unsigned int i,
+		 unsigned int children)
+{
+	/* The large ones take long, and differ little. */
+	unsigned int r, rounds = length > 64ul << 20 ? 1 : 3, c;
+	uint64_t best = 0, spent;
+	pid_t pids[64];
+	int goes[64];
+
+	for (r = 0; r < rounds; r++) {
+		char *mem = map(growing[i].step);
+		int ring = growing[i].what & PINNED ? pin_one_each(mem) : -1;
+
+		for (c = 0; c < children; c++)
+			pids[c] = fork_idle(&goes[c]);
+		spent = growing[i].run(mem, growing[i].step);
+		while (c--)
+			let_go(pids[c], goes[c]);
+		if (ring >= 0)
+			unpin_each(ring);
+		if (!r || spent < best)
+			best = spent;
+		munmap(mem, length);
+	}
+	printf("%s\t%s\t%lu\t%lu\n", name, growing[i].name, n, best);
+}
+
+static void growth(bool can_scan)
+{
+	unsigned long n;
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(growing); i++) {
+		if ((growing[i].what & SCAN) && !can_scan)
+			continue;
+		for (n = 1 << 10; growing[i].by & PAGES && n <= 1 << 18; n <<= 1) {
+			length = n * PAGE;
+			grow("pages", n, i, 0);
+		}
+		length = PAGE << 12;
+		for (n = 1; growing[i].by & PROCESSES && n <= 64; n <<= 1)
+			grow("processes", n, i, n);
+	}
+}
+
+/* bench: the figures; bench growth: how they grow */
+int main(int argc, char **argv)
 {
 	struct sched_param param = { .sched_priority = 1 };
 	bool can_scan = have_scan();
@@ -702,6 +780,10 @@ int main(void)
 	if (sched_setscheduler(0, SCHED_FIFO | SCHED_RESET_ON_FORK, &param))
 		die("sched_setscheduler");
 
+	if (argc > 1 && !strcmp(argv[1], "growth")) {
+		growth(can_scan);
+		return 0;
+	}
 	for (i = 0; i < ARRAY_SIZE(benches); i++) {
 		bool hugetlb = benches[i].what & HUGETLB;
 		bool most = benches[i].what & COUNT;
@@ -727,7 +809,7 @@ int main(void)
 			/* Of a count the worst counts. */
 			if (!r || (most ? spent > best : spent < best))
 				best = spent;
-			munmap(mem, SIZE);
+			munmap(mem, length);
 		}
 		if (hugetlb)
 			set("/proc/sys/vm/nr_hugepages", "0");
@@ -736,7 +818,7 @@ int main(void)
 		       benches[i].unit == PAGE ? "THP, a page" :
 		       hugetlb ? "hugetlb, each" :
 		       by_ptes ? "PTE-mapped THP, each" : "THP, each",
-		       (double)best / (SIZE / benches[i].unit));
+		       (double)best / (length / benches[i].unit));
 	}
 	return 0;
 }

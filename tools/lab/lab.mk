@@ -3,7 +3,7 @@
 # take is at their tops.
 # RUN is the guest's shell's: a $ in it is not make's
 override RUN := $(value RUN)
-.PHONY: kernel deb vm verify mutant bisect-build bench kselftest-tar check-lab
+.PHONY: kernel deb vm verify mutant bisect-build bench growth kselftest-tar check-lab
 kernel:		## BASE= VARIANT=stock|patched [FLAVOUR=kasan|kcsan|lockdep|bench|s390x]: out/.../bzImage
 	@tools/lab/kernel "$(BASE)" "$(VARIANT)" "$(FLAVOUR)"
 deb:		## BASE= [CONFIG=file]: the patched kernel as Debian packages, by its own bindeb-pkg
@@ -19,6 +19,8 @@ bisect-build:	## BASE=: each prefix of the series, built, booted, and through it
 	@tools/lab/bisect "$(BASE)"
 bench:		## BASE=: stock and patched in instructions per operation
 	@tools/lab/bench "$(BASE)"
+growth:		## BASE=: how these grow, with pages and with processes: a table, a verdict and a plot
+	@tools/lab/bench -g "$(BASE)"
 kselftest-tar:	## BASE=: the selftests as a tarball that runs alone, with run_kselftest.sh
 	@tools/lab/kselftest-tar "$(BASE)"
 check-lab:	## [BASES=]: the tests of these commands

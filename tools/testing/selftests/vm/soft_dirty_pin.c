@@ -702,6 +702,107 @@ static int fork_read_pin(struct range *r)
 	return fork_copies(r, PIN_FAST);
 }
 
+#define FORK_RACE_ROUNDS	200
+
+/* Waits for the parent; was nothing of what is written meanwhile its own, too? */
+static int race_fork_child(struct range *r, int go)
+{
+	size_t i;
+	char c;
+
+	if (read(go, &c, 1) != 1)
+		return 1;
+	for (i = 0; i < range_nr(r); i++)
+		if (r->mem[i * pagesize] != 12)
+			return 2;
+	return 0;
+}
+
+static int race_fork_round(struct racer *race, char *buf, long long *took)
+{
+	struct range *r = race->r;
+	int go[2], status = 0, ret;
+	long long start;
+	size_t i;
+	pid_t pid;
+
+	if (pipe(go))
+		return broken("pipe");
+	pthread_barrier_wait(&race->start);
+	start = now_us();
+	pid = fork();
+	if (!pid) {
+		close(go[1]);
+		_exit(race_fork_child(r, go[0]));
+	}
+	*took = now_us() - start;
+	pthread_barrier_wait(&race->end);
+	close(go[0]);
+	errno = race->error;
+	ret = pid < 0 || errno ? broken("fork, GUP-fast") :
+	      pin_store(&race->p, 0, r->size, 13);
+	for (i = 0; !ret && i < r->size; i += pagesize)
+		if (r->mem[i] != 13)
+			ret = because(1, "the CPU does not see what the device wrote");
+	touch(r->mem, r->size, 14);
+	if (!ret)
+		ret = pin_load(&race->p, buf);
+	for (i = 0; !ret && i < r->size; i += pagesize)
+		if (buf[i] != 14)
+			ret = because(1, "the device does not see what the CPU wrote");
+	if (write(go[1], "", 1) != 1 && !ret)
+		ret = broken("pipe");
+	close(go[1]);
+	if (pid > 0 && waitpid(pid, &status, 0) == pid && status && !ret)
+		ret = because(1, "the child %s", WEXITSTATUS(status) == 2 ?
+			      "sees what was written after the fork" : "failed");
+	pin_stop(&race->p);
+	return ret;
+}
+
+/*
+ * GUP-fast pins the range while fork() copies it. Whoever was first: what is
+ * pinned is not shared with the child.
+ */
+static int race_fork(struct range *r)
+{
+	struct racer race = { .r = r };
+	char *buf = malloc(r->size);
+	long start = now_ms();
+	long long took = 0;
+	int round, ret;
+
+	ret = buf ? pin_open(&race.p) : broken("malloc");
+	if (ret)
+		goto free;
+	pthread_barrier_init(&race.start, NULL, 2);
+	pthread_barrier_init(&race.end, NULL, 2);
+	if (pthread_create(&race.thread, NULL, fast_pinner, &race)) {
+		ret = broken("pthread_create");
+		goto free;
+	}
+	for (round = 0; !ret && next_round(round, FORK_RACE_ROUNDS, start);
+	     round++) {
+		/* A PMD again, which the last round split. */
+		if (round && r->thp) {
+			ret = remap(r);
+			if (ret)
+				break;
+		}
+		touch(r->mem, r->size, 12);
+		/* Spread when in the course of the fork the pinner comes. */
+		race.late = took * (round % 16) / 16;
+		ret = race_fork_round(&race, buf, &took);
+	}
+	race.stop = true;
+	pthread_barrier_wait(&race.start);
+	pthread_join(race.thread, NULL);
+free:
+	pin_drop(&race.p);
+	free(buf);
+	return ret;
+}
+
 /* What smaps counts. */
 
 static int smaps_is(struct range *r, size_t pinned, size_t to_write)
@@ -979,6 +1080,7 @@ static int give_to_udmabuf(struct range *r)
 #define MEMFD		32	/* for udmabuf, and only for that */
 #define SHARED		128
 #define GUP		64	/* what pins has no eye for a mapping's folios */
+#define RACE_FORK	256	/* private, and of a size of its own */
 
 static const struct kind {
 	const char *name;
@@ -987,11 +1089,11 @@ static const struct kind {
 	int is;
 } kinds[] = {
 	{ "base pages", map_base, MAP_PRIVATE,
-	  TRACKED | RACE | RACE_MIG | PRIVATE | GUP },
+	  TRACKED | RACE | RACE_MIG | PRIVATE | GUP | RACE_FORK },
 	{ "PMD-mapped THP", map_thp, MAP_PRIVATE,
-	  TRACKED | RACE | RACE_MIG | PRIVATE | HUGE | GUP },
+	  TRACKED | RACE | RACE_MIG | PRIVATE | HUGE | GUP | RACE_FORK },
 	{ "PTE-mapped THP", map_pte_thp, MAP_PRIVATE,
-	  TRACKED | RACE | PRIVATE | HUGE | GUP },
+	  TRACKED | RACE | PRIVATE | HUGE | GUP | RACE_FORK },
 	{ "shared memory", map_base, MAP_SHARED,
 	  TRACKED | RACE | RACE_MIG | SHARED | GUP },
 	{ "shared THP", map_thp, MAP_SHARED,
@@ -1002,7 +1104,7 @@ static const struct kind {
 	  TRACKED | PRIVATE | HUGE | GUP },
 	{ "partially mremap'ed THP", map_part_moved_thp, MAP_PRIVATE,
 	  TRACKED | PRIVATE | GUP },
-	{ "hugetlb", map_hugetlb, MAP_PRIVATE, GUP },
+	{ "hugetlb", map_hugetlb, MAP_PRIVATE, GUP | RACE_FORK },
 	{ "shared hugetlb", map_hugetlb, MAP_SHARED, GUP },
 	{ "memfd", map_memfd_base, 0, MEMFD },
 	{ "memfd of a THP", map_memfd_thp, 0, MEMFD },
@@ -1071,6 +1173,7 @@ static const struct scenario {
 	{ "GUP-fast racing clear_refs", race_gup_fast, RACE },
 	{ "GUP-fast of single pages racing clear_refs", race_single_pages,
 	  RACE },
+	{ "GUP-fast racing fork", race_fork, RACE_FORK },
 	{ "migration racing clear_refs", race_migration_cpu, RACE_MIG },
 	{ "migration of a write pin racing clear_refs", race_migration_device,
 	  RACE_MIG },
