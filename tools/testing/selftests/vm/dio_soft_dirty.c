@@ -14,6 +14,7 @@
  * kernel has no CONFIG_PAGE_PIN, be it set or not, and -e is not given.
  */
 #define _GNU_SOURCE
+#include <linux/loop.h>
 #include <linux/aio_abi.h>
 #include <pthread.h>
 #include <sched.h>
@@ -644,6 +645,70 @@ static int do_unmapped(struct file *f, struct range *r)
 	return ret;
 }
 
+/* A disk that has blocks as large as pages, of which two are there; or an error. */
+static int open_loop(void)
+{
+	int file = syscall(__NR_memfd_create, "dio_soft_dirty", 0);
+	int control = open("/dev/loop-control", O_RDWR), loop = -1, nr;
+	char path[32];
+
+	nr = control < 0 ? -1 : ioctl(control, LOOP_CTL_GET_FREE);
+	snprintf(path, sizeof(path), "/dev/loop%d", nr);
+	if (file >= 0 && nr >= 0 && !ftruncate(file, 2 * pagesize))
+		loop = open(path, O_RDWR | O_DIRECT);
+	if (loop >= 0 && ioctl(loop, LOOP_SET_FD, file)) {
+		close(loop);
+		loop = -1;
+	}
+	if (loop >= 0 && ioctl(loop, LOOP_SET_BLOCK_SIZE, pagesize)) {
+		ioctl(loop, LOOP_CLR_FD);
+		close(loop);
+		loop = -1;
+	}
+	close(file);
+	close(control);
+	return loop;
+}
+
+/*
+ * The read fails after a block and a bit, and is cut down to the block: within
+ * the first buffer; or by all of the second one, which has parts of two pages.
+ */
+static int do_cut(struct file *f, struct range *r)
+{
+	char *mem = r->mem + AT * pagesize, *hole = mem + 4 * pagesize;
+	int loop = open_loop(), i, ret = 0;
+	size_t bit;
+
+	if (loop < 0)
+		return lacking("loop devices with blocks of a page");
+	if (munmap(hole, pagesize))
+		ret = broken("munmap");
+	for (i = 0; !ret && i < 4; i++) {
+		io_init(f, 0);
+		io.fd = loop;
+		if (i < 2) {
+			bit = SECTOR;
+			io_add(mem, pagesize + bit);
+		} else {
+			bit = 2 * SECTOR;
+			io_add(mem, pagesize);
+			io_add(mem + 3 * pagesize - SECTOR, bit);
+		}
+		io_add(hole, pagesize - bit);
+		ret = read_now(i % 2);
+		/* The rest may have been read by way of the page cache. */
+		if (!ret && io.ret != -EFAULT && io.ret != (ssize_t)(pagesize + bit))
+			ret = check_ret(pagesize);
+		clear_soft_dirty();
+		if (!ret && count_dirty(r->mem, (AT + 4) * pagesize))
+			ret = because(1, "pages are dirty after all");
+	}
+	ioctl(loop, LOOP_CLR_FD);
+	close(loop);
+	return ret;
+}
+
 static int do_hole(struct file *f, struct range *r)
 {
 	char *mem = r->mem + AT * pagesize;
@@ -749,6 +814,7 @@ static const struct scenario {
 	{ "read at the end", do_end_of_file, ALL_FILES, BASE | THP },
 	{ "read into memory with a hole", do_unmapped, ALL_FILES,
 		BASE | SHARED },
+	{ "read that is cut to a block", do_cut, DISK, BASE | THP },
 	{ "read of a hole", do_hole, EXT2 | EXT4, BASE | THP },
 	{ "read that is refused", do_refused, DISK, BASE | THP },
 };
