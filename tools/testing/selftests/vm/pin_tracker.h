@@ -1257,39 +1257,50 @@ drop:
 	return ret;
 }
 
+/* Returns how many of its base pages are on the node then, or -1. */
+static inline long move_range(struct range *r, int node)
+{
+	size_t i, nr = r->size / pagesize;
+	void **pages = calloc(nr, sizeof(*pages));
+	int *nodes = calloc(nr, sizeof(*nodes));
+	int *status = calloc(nr, sizeof(*status));
+	long there = -1;
+
+	for (i = 0; pages && nodes && i < nr; i++) {
+		pages[i] = r->mem + i * pagesize;
+		nodes[i] = node;
+	}
+	if (pages && nodes && status &&
+	    syscall(__NR_move_pages, 0, nr, pages, nodes, status,
+		    MPOL_MF_MOVE) >= 0)
+		for (i = there = 0; i < nr; i++)
+			there += status[i] == node;
+	free(pages);
+	free(nodes);
+	free(status);
+	return there;
+}
+
 /* Moves the range to and fro: between two nodes, else by compaction. */
 static inline void *migrator(void *arg)
 {
 	struct racer *race = arg;
-	size_t i, nr = race->r->size / pagesize;
-	void **pages = calloc(nr, sizeof(*pages));
-	int *nodes = calloc(nr, sizeof(*nodes));
-	int *status = calloc(nr, sizeof(*status));
 	int node = 0, fd = -1;
 
-	for (i = 0; pages && i < nr; i++)
-		pages[i] = race->r->mem + i * pagesize;
 	if (access("/sys/devices/system/node/node1", F_OK))
 		fd = open("/proc/sys/vm/compact_memory", O_WRONLY);
-	while (pages && nodes && status &&
-	       !__atomic_load_n(&race->stop, __ATOMIC_RELAXED)) {
+	while (!__atomic_load_n(&race->stop, __ATOMIC_RELAXED)) {
 		if (fd >= 0) {
 			if (write(fd, "1", 1) != 1)
 				break;
 			continue;
 		}
 		node = !node;
-		for (i = 0; i < nr; i++)
-			nodes[i] = node;
-		if (syscall(__NR_move_pages, 0, nr, pages, nodes, status,
-			    MPOL_MF_MOVE) < 0)
+		if (move_range(race->r, node) < 0)
 			break;
 	}
 	if (fd >= 0)
 		close(fd);
-	free(pages);
-	free(nodes);
-	free(status);
 	return NULL;
 }
 

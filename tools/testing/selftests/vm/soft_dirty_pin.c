@@ -440,6 +440,36 @@ static int pin_then_split(struct range *r)
 	return pin_then(r, 0, range_nr(r), protect_first);
 }
 
+/* What is clean stays so when its entries change, and nobody writes. */
+static int clean_then(struct range *r, int (*disturb)(struct range *r))
+{
+	int ret = clean(r, "cleaned");
+
+	if (!ret)
+		ret = disturb(r);
+	if (!ret)
+		ret = check(r, "nobody wrote");
+	cpu_writes_five(r);
+	return ret ? ret : check(r, "after five writes");
+}
+
+static int clean_then_split(struct range *r)
+{
+	return clean_then(r, protect_first);
+}
+
+static int to_other_node(struct range *r)
+{
+	if (move_range(r, 1) <= 0 && move_range(r, 0) <= 0)
+		return because(SKIP, "nothing migrates (numa=fake=2 ?)");
+	return 0;
+}
+
+static int clean_then_migrated(struct range *r)
+{
+	return clean_then(r, to_other_node);
+}
+
 /* Reclaim leaves alone what is pinned, or at least what is known of it. */
 static int pin_then_pageout(struct range *r)
 {
@@ -1152,6 +1182,8 @@ static const struct scenario {
 	{ "exact: mprotect to read-only", exact_mprotect, TRACKED },
 	{ "exact: PMD split", pin_then_split, TRACKED },
 	{ "exact: pageout", pin_then_pageout, TRACKED },
+	{ "exact: cleaned, then PMD split", clean_then_split, TRACKED | HUGE },
+	{ "exact: cleaned, then migrated", clean_then_migrated, TRACKED },
 	{ "exact: unmapped and mapped again", pin_then_discard,
 	  TRACKED | SHARED },
 	{ "exact: written, then merged by KSM", written_then_merged,
