@@ -32,7 +32,7 @@ static void uffd_close(struct range *r)
 	uffd = -1;
 }
 
-static int uffd_open(struct range *r, uint64_t features)
+static int uffd_open_for(struct range *r, uint64_t features, uint64_t mode)
 {
 	struct uffdio_api api = {
 		.api = UFFD_API,
@@ -40,7 +40,7 @@ static int uffd_open(struct range *r, uint64_t features)
 	};
 	struct uffdio_register reg = {
 		.range = { (uintptr_t)r->mem, r->size },
-		.mode = UFFDIO_REGISTER_MODE_WP,
+		.mode = mode,
 	};
 
 	uffd = syscall(__NR_userfaultfd, O_CLOEXEC | O_NONBLOCK);
@@ -53,6 +53,11 @@ static int uffd_open(struct range *r, uint64_t features)
 		return SKIP;
 	}
 	return 0;
+}
+
+static int uffd_open(struct range *r, uint64_t features)
+{
+	return uffd_open_for(r, features, UFFDIO_REGISTER_MODE_WP);
 }
 
 static int uffd_start(struct range *r)
@@ -350,6 +355,46 @@ static int unmapped_paged_out(struct range *r)
 	return unmapped(r, MADV_PAGEOUT);
 }
 
+/* As it is mapped it is protected, but for what a device may write. */
+static int unmapped_continued(struct range *r)
+{
+	struct uffdio_continue cont = {
+		.range = { (uintptr_t)r->mem, r->size },
+		.mode = UFFDIO_CONTINUE_MODE_WP,
+	};
+	size_t nr = range_nr(r);
+	struct pin p = {};
+	/* Before: GUP does not wait for who is to handle a fault. */
+	int ret = take(r, &p, nr / 2, 3, PIN_WRITE);
+
+	uffd_close(r);
+	if (!ret)
+		ret = uffd_open_for(r, UFFD_FEATURE_WP_ASYNC |
+				    UFFD_FEATURE_WP_UNPOPULATED |
+				    UFFD_FEATURE_MINOR_SHMEM |
+				    UFFD_FEATURE_MINOR_HUGETLBFS,
+				    UFFDIO_REGISTER_MODE_WP |
+				    UFFDIO_REGISTER_MODE_MINOR);
+	if (!ret && madvise(r->mem, r->size, MADV_DONTNEED))
+		ret = lacking("MADV_DONTNEED");
+	if (!ret && ioctl(uffd, UFFDIO_CONTINUE, &cont))
+		ret = lacking("UFFDIO_CONTINUE");
+	if (ret)
+		goto drop;
+	model_clean(r, 0, nr);
+	ret = check(r, "mapped by UFFDIO_CONTINUE");
+	if (!ret)
+		ret = device_write(r, &p, 0, 3);
+	if (!ret)
+		ret = check(r, "the device wrote");
+	cpu_writes_five(r);
+	if (!ret)
+		ret = clean(r, "cleaned");
+drop:
+	drop(r, &p);
+	return ret;
+}
+
 /* Nobody writes what is merged. */
 static int merged_by_ksm(struct range *r)
 {
@@ -517,6 +562,7 @@ static const struct scenario {
 	{ "few pages at a time", few_by_few, PAGES, SCAN },
 	{ "not mapped, MADV_DONTNEED", unmapped_discarded, SHARED, EVERY },
 	{ "not mapped, MADV_PAGEOUT", unmapped_paged_out, SHARED | PAGES, EVERY },
+	{ "not mapped, UFFDIO_CONTINUE", unmapped_continued, SHARED, EVERY },
 	{ "merged by KSM", merged_by_ksm, PRIVATE, EVERY },
 	{ "an allocation fails", allocations_fail, ALL, EVERY },
 	{ "synchronous, write pin", synchronous_write_pin, ALL, SCAN },
