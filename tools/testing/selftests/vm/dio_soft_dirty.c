@@ -697,6 +697,8 @@ static int do_cut(struct file *f, struct range *r)
 		}
 		io_add(hole, pagesize - bit);
 		ret = read_now(i % 2);
+		if (!ret && io.ret == -EINVAL)
+			ret = because(SKIP, "each buffer has to be of whole blocks");
 		/* The rest may have been read by way of the page cache. */
 		if (!ret && io.ret != -EFAULT && io.ret != (ssize_t)(pagesize + bit))
 			ret = check_ret(pagesize);
