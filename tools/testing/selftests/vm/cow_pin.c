@@ -657,30 +657,6 @@ static int ev_move(struct range *r)
 	return do_move(r, 0);
 }
 
-/* Returns how many pages are on that node afterwards, or -1. */
-static int move_to_node(struct range *r, int node)
-{
-	size_t i, nr = r->size / pagesize;
-	void **pages = calloc(nr, sizeof(*pages));
-	int *nodes = calloc(nr, sizeof(*nodes));
-	int *status = calloc(nr, sizeof(*status));
-	int ret = -1;
-
-	for (i = 0; pages && nodes && i < nr; i++) {
-		pages[i] = r->mem + i * pagesize;
-		nodes[i] = node;
-	}
-	if (pages && nodes && status &&
-	    syscall(__NR_move_pages, 0, nr, pages, nodes, status,
-		    MPOL_MF_MOVE) >= 0)
-		for (ret = 0, i = 0; i < nr; i++)
-			ret += status[i] == node;
-	free(pages);
-	free(nodes);
-	free(status);
-	return ret;
-}
-
 static int ev_migrate(struct range *r)
 {
 	if (move_to_node(r, 1) < 0 || move_to_node(r, 0) < 0)

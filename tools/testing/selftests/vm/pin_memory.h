@@ -425,6 +425,30 @@ static inline void touch(char *mem, size_t size, char value)
 		__atomic_store_n(mem + i, value, __ATOMIC_RELAXED);
 }
 
+/* Returns how many base pages are on that node afterwards, or -1. */
+static inline int move_to_node(struct range *r, int node)
+{
+	size_t i, nr = r->size / pagesize;
+	void **pages = calloc(nr, sizeof(*pages));
+	int *nodes = calloc(nr, sizeof(*nodes));
+	int *status = calloc(nr, sizeof(*status));
+	int ret = -1;
+
+	for (i = 0; pages && nodes && i < nr; i++) {
+		pages[i] = r->mem + i * pagesize;
+		nodes[i] = node;
+	}
+	if (pages && nodes && status &&
+	    syscall(__NR_move_pages, 0, nr, pages, nodes, status,
+		    MPOL_MF_MOVE) >= 0)
+		for (ret = 0, i = 0; i < nr; i++)
+			ret += status[i] == node;
+	free(pages);
+	free(nodes);
+	free(status);
+	return ret;
+}
+
 static inline int map_range(struct range *r, size_t size, size_t align,
 			    int flags)
 {

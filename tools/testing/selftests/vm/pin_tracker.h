@@ -1031,6 +1031,21 @@ static inline void *fast_pinner(void *arg)
 	}
 }
 
+static inline int race_start(struct racer *race)
+{
+	pthread_barrier_init(&race->start, NULL, 2);
+	pthread_barrier_init(&race->end, NULL, 2);
+	return pthread_create(&race->thread, NULL, fast_pinner, race) ?
+	       broken("pthread_create") : 0;
+}
+
+static inline void race_end(struct racer *race)
+{
+	race->stop = true;
+	pthread_barrier_wait(&race->start);
+	pthread_join(race->thread, NULL);
+}
+
 /*
  * GUP-fast pins while the range is cleaned. Whoever was first: either the
  * entries stay dirty, or GUP faults and makes them dirty.
@@ -1048,10 +1063,11 @@ static inline int race_gup_fast(struct range *r)
 		return ret;
 	pin_stop(&race.p);
 
-	pthread_barrier_init(&race.start, NULL, 2);
-	pthread_barrier_init(&race.end, NULL, 2);
-	if (pthread_create(&race.thread, NULL, fast_pinner, &race))
-		return broken("pthread_create");
+	ret = race_start(&race);
+	if (ret) {
+		pin_drop(&race.p);
+		return ret;
+	}
 	for (round = 0; !ret && !lost && next_round(round, GUP_RACE_ROUNDS, start);
 	     round++) {
 		/* Writable entries, or GUP would not be fast. */
@@ -1075,9 +1091,7 @@ static inline int race_gup_fast(struct range *r)
 		pin_stop(&race.p);
 		lost += nr - count_reported(r);
 	}
-	race.stop = true;
-	pthread_barrier_wait(&race.start);
-	pthread_join(race.thread, NULL);
+	race_end(&race);
 	pin_drop(&race.p);
 	if (!ret && lost)
 		ret = because(1, "lost: %zu of %zu pages that were written",
@@ -1257,30 +1271,6 @@ drop:
 	return ret;
 }
 
-/* Returns how many of its base pages are on the node then, or -1. */
-static inline long move_range(struct range *r, int node)
-{
-	size_t i, nr = r->size / pagesize;
-	void **pages = calloc(nr, sizeof(*pages));
-	int *nodes = calloc(nr, sizeof(*nodes));
-	int *status = calloc(nr, sizeof(*status));
-	long there = -1;
-
-	for (i = 0; pages && nodes && i < nr; i++) {
-		pages[i] = r->mem + i * pagesize;
-		nodes[i] = node;
-	}
-	if (pages && nodes && status &&
-	    syscall(__NR_move_pages, 0, nr, pages, nodes, status,
-		    MPOL_MF_MOVE) >= 0)
-		for (i = there = 0; i < nr; i++)
-			there += status[i] == node;
-	free(pages);
-	free(nodes);
-	free(status);
-	return there;
-}
-
 /* Moves the range to and fro: between two nodes, else by compaction. */
 static inline void *migrator(void *arg)
 {
@@ -1296,7 +1286,7 @@ static inline void *migrator(void *arg)
 			continue;
 		}
 		node = !node;
-		if (move_range(race->r, node) < 0)
+		if (move_to_node(race->r, node) < 0)
 			break;
 	}
 	if (fd >= 0)

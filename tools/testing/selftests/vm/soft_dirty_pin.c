@@ -460,7 +460,7 @@ static int clean_then_split(struct range *r)
 
 static int to_other_node(struct range *r)
 {
-	if (move_range(r, 1) <= 0 && move_range(r, 0) <= 0)
+	if (move_to_node(r, 1) <= 0 && move_to_node(r, 0) <= 0)
 		return because(SKIP, "nothing migrates (numa=fake=2 ?)");
 	return 0;
 }
@@ -803,14 +803,10 @@ static int race_fork(struct range *r)
 	int round, ret;
 
 	ret = buf ? pin_open(&race.p) : broken("malloc");
+	if (!ret)
+		ret = race_start(&race);
 	if (ret)
 		goto free;
-	pthread_barrier_init(&race.start, NULL, 2);
-	pthread_barrier_init(&race.end, NULL, 2);
-	if (pthread_create(&race.thread, NULL, fast_pinner, &race)) {
-		ret = broken("pthread_create");
-		goto free;
-	}
 	for (round = 0; !ret && next_round(round, FORK_RACE_ROUNDS, start);
 	     round++) {
 		/* A PMD again, which the last round split. */
@@ -824,9 +820,7 @@ static int race_fork(struct range *r)
 		race.late = took * (round % 16) / 16;
 		ret = race_fork_round(&race, buf, &took);
 	}
-	race.stop = true;
-	pthread_barrier_wait(&race.start);
-	pthread_join(race.thread, NULL);
+	race_end(&race);
 free:
 	pin_drop(&race.p);
 	free(buf);
