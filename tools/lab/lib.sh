@@ -45,7 +45,7 @@ need_variant()
 		[ -f "$mutants/${1#mutant-}/$base.diff" ] ||
 			die 2 "there is no mutant '${1#mutant-}' for $base: tools/lab/mutants/${1#mutant-}/$base.diff" ;;
 	prefix-*)
-		patches_of "$base" | grep -qxF "${1#prefix-}" ||
+		patches_of "$base" | grep -xF "${1#prefix-}" >/dev/null ||
 			die 2 "patches/series has no patch '${1#prefix-}' for $base" ;;
 	*) die 2 "there is no variant '${1:-}'; VARIANT= stock, patched, mutant-NAME or prefix-PATCH" ;;
 	esac
