@@ -185,15 +185,6 @@ static int pipe_fds[PIPES][2];
 static char *buffer;			/* for what a device reads */
 static bool tracks;			/* CONFIG_MEM_SOFT_DIRTY */
 static bool has_ring, has_ksm, has_nodes, has_scan, has_root;
-static char group[64];			/* the folder of our cgroup */
-
-static bool write_in_group(const char *file, const char *value)
-{
-	char path[128];
-
-	snprintf(path, sizeof(path), "%s/%s", group, file);
-	return group[0] && write_file(path, value);
-}
 
 static int is(int what)
 {
@@ -1993,30 +1984,6 @@ static bool scan_works(void)
 #endif
 }
 
-static void leave_group(void)
-{
-	if (group[0])
-		rmdir(group);
-}
-
-/* A cgroup for the episodes, whose memory can be reclaimed by itself. */
-static void find_group(void)
-{
-	static const char top[] = "/sys/fs/cgroup";
-	char path[128];
-
-	write_file("/sys/fs/cgroup/cgroup.subtree_control", "+memory");
-	snprintf(group, sizeof(group), "%s/cow_oracle.%d", top, getpid());
-	snprintf(path, sizeof(path), "%s/memory.high", group);
-	if (mkdir(group, 0700)) {
-		group[0] = '\0';
-	} else if (access(path, W_OK)) {
-		rmdir(group);
-		group[0] = '\0';
-	}
-	atexit(leave_group);
-}
-
 /* Two areas, and room between them, so that nothing grows together. */
 static void find_room(void)
 {
@@ -2066,7 +2033,7 @@ static void look_around(void)
 	ring_file = syscall(__NR_memfd_create, "cow_oracle", 0);
 	if (ring_file < 0 || ftruncate(ring_file, MAX_PAGES * pagesize))
 		has_ring = false;
-	find_group();
+	make_group("cow_oracle");
 	find_room();
 	for (k = 0; k < KINDS; k++) {
 		const int kind = kinds[k].is & ANY;

@@ -327,8 +327,7 @@ static bool thread_sleeps(void)
 	return p && p[1] && p[2] == 'D';
 }
 
-/* Begins the I/O: its pages are referenced, or pinned, when this returns. */
-static int io_start(void)
+static int io_submit(void)
 {
 	struct iocb cb = {
 		.aio_fildes = io.fd,
@@ -339,8 +338,14 @@ static int io_start(void)
 		.aio_offset = io.at,
 	};
 
+	return aio_submit(io_ctx, &cb);
+}
+
+/* Begins the I/O: its pages are referenced, or pinned, when this returns. */
+static int io_start(void)
+{
 	if (!io.by_thread)
-		return aio_submit(io_ctx, &cb);
+		return io_submit();
 	if (pthread_create(&io.thread, NULL, io_thread, NULL))
 		return because(1, "no thread");
 	while (!thread_over() && !thread_sleeps())
@@ -748,14 +753,28 @@ static void use_cpus(int first, int last)
 	sched_setaffinity(0, sizeof(set), &set);
 }
 
+static void disk_file(char *path, size_t size, const char *name)
+{
+	snprintf(path, size, "/sys/block/%s/%s",
+		 strrchr(disk, '/') ? strrchr(disk, '/') + 1 : disk, name);
+}
+
+/* May fail_nth() hit what it is asked to do, too? (CONFIG_FAIL_MAKE_REQUEST) */
+static void disk_fails(bool may)
+{
+	char path[128];
+
+	disk_file(path, sizeof(path), "make-it-fail");
+	write_file(path, may ? "1" : "0");
+}
+
 static long set_queue_depth(long depth)
 {
 	char path[128];
 	long old = -1;
 	FILE *f;
 
-	snprintf(path, sizeof(path), "/sys/block/%s/queue/nr_requests",
-		 strrchr(disk, '/') ? strrchr(disk, '/') + 1 : disk);
+	disk_file(path, sizeof(path), "queue/nr_requests");
 	f = fopen(path, "r+");
 	if (!f)
 		return -1;
@@ -799,6 +818,73 @@ static int do_refused(struct file *f, struct range *r)
 	return ret;
 }
 
+/* A read of which the nth allocation fails, or the nth request to the disk. */
+static int read_with_fault(bool aio, unsigned int nth, bool *fired)
+{
+	int ret, error;
+
+	fail_nth(nth);
+	if (aio) {
+		ret = io_submit();
+	} else {
+		ret = 0;
+		io.ret = preadv2(io.fd, io.iov, io.nr, io.at, 0);
+	}
+	error = errno;
+	*fired = failed_nth();
+	if (!aio && io.ret < 0)
+		io.ret = -error;
+	if (!aio)
+		return 0;
+	if (!ret)
+		return io_end(NULL);
+	io.ret = -error;
+	return *fired ? 0 : ret;
+}
+
+/* Whatever fails: it says so, and no pin is left. */
+static int do_faults(struct file *f, struct range *r)
+{
+	char *mem = r->mem + AT * pagesize;
+	unsigned int nth, aio, failures = 0;
+	int ret = no_faults ? because(SKIP, "%s", no_faults) : 0;
+	bool fired;
+
+	disk_fails(true);
+	for (aio = 0; !ret && aio < 2; aio++) {
+		fired = true;
+		for (nth = 1; !ret && fired; nth++) {
+			if (nth > MOST_FAULTS) {
+				ret = because(1, "still allocates after %u times",
+					      nth);
+				break;
+			}
+			spoil(mem, f->copy, 4 * pagesize);
+			io_init(f, f->start);
+			io_add(mem, 4 * pagesize);
+			ret = read_with_fault(aio, nth, &fired);
+			if (!ret && !fired)
+				ret = check_ret(4 * pagesize);
+			if (!ret && io.ret < 0 && io.ret != -ENOMEM &&
+			    io.ret != -EAGAIN && io.ret != -EIO)
+				ret = check_ret(-ENOMEM);
+			if (!ret && io.ret > 0)
+				ret = check_data(mem, f->copy, io.ret);
+			ret = ret ?: check_clean(r);
+			failures += io.ret < 0;
+		}
+		if (!ret && nth <= 2)
+			ret = because(1, "it allocates nothing");
+		if (!ret)
+			ksft_print_msg("%s: %u faults, %u reads failed\n",
+				       aio ? "aio" : "preadv2", nth - 2,
+				       failures);
+		failures = 0;
+	}
+	disk_fails(false);
+	return ret;
+}
+
 static const struct scenario {
 	const char *name;
 	int (*run)(struct file *f, struct range *r);
@@ -819,6 +905,7 @@ static const struct scenario {
 	{ "read that is cut to a block", do_cut, DISK, BASE | THP },
 	{ "read of a hole", do_hole, EXT2 | EXT4, BASE | THP },
 	{ "read that is refused", do_refused, DISK, BASE | THP },
+	{ "read that fails", do_faults, ALL_FILES, BASE | THP },
 };
 
 static bool wanted(const struct scenario *s, const struct file *f,
@@ -882,6 +969,8 @@ static void run_all(int *plan)
 static struct setting needed[] = {
 	{ "/sys/kernel/mm/transparent_hugepage/shmem_enabled", "advise" },
 	NO_KHUGEPAGED,
+	{ "/sys/kernel/debug/fail_make_request/verbose", "0" },
+	ANY_FAULT,
 	{}
 };
 
@@ -893,6 +982,7 @@ int main(int argc, char **argv)
 	ksft_print_header();
 
 	pin_memory_init();
+	no_faults = faults_lack();
 	skip_all_if(dirty_tracking_lacks());
 	if (!disk)
 		ksft_exit_skip("no slow disk (-d)\n");

@@ -915,6 +915,42 @@ static inline int pipe_splice(int pipefd[2], char *mem, size_t size)
 	return 0;
 }
 
+/* A cgroup of the test's own, whose memory can be reclaimed, and limited, by itself. */
+
+static char group[64];			/* its folder, or "" */
+
+static inline bool write_in_group(const char *file, const char *value)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "%s/%s", group, file);
+	return group[0] && write_file(path, value);
+}
+
+static inline void remove_group(void)
+{
+	if (group[0])
+		rmdir(group);
+}
+
+/* Nobody is in it yet. */
+static inline void make_group(const char *name)
+{
+	static const char top[] = "/sys/fs/cgroup";
+	char path[128];
+
+	write_file("/sys/fs/cgroup/cgroup.subtree_control", "+memory");
+	snprintf(group, sizeof(group), "%s/%.40s.%d", top, name, getpid());
+	snprintf(path, sizeof(path), "%s/memory.high", group);
+	if (mkdir(group, 0700)) {
+		group[0] = '\0';
+	} else if (access(path, W_OK)) {
+		rmdir(group);
+		group[0] = '\0';
+	}
+	atexit(remove_group);
+}
+
 /* Settings that some cases need; put back at exit. */
 
 struct setting {
@@ -965,6 +1001,55 @@ static inline void change_settings(struct setting *list)
 	}
 	atexit(restore_settings);
 }
+
+/* Fault injection: of what this thread allocates in the kernel, one fails. */
+
+static int fail_nth_fd = -1;
+static const char *no_faults;	/* what keeps allocations from failing */
+
+#define FAILSLAB	"/sys/kernel/debug/failslab/"
+#define FAIL_PAGE	"/sys/kernel/debug/fail_page_alloc/"
+
+static inline const char *faults_lack(void)
+{
+	fail_nth_fd = open("/proc/thread-self/fail-nth", O_RDWR);
+	if (fail_nth_fd >= 0 && !access(FAILSLAB "verbose", W_OK) &&
+	    !access(FAIL_PAGE "verbose", W_OK))
+		return NULL;
+	return "no fault injection (CONFIG_FAILSLAB, CONFIG_FAIL_PAGE_ALLOC, debugfs)";
+}
+
+/* The nth from now on; 0: none. */
+static inline void fail_nth(unsigned int nth)
+{
+	char line[16];
+	int n = snprintf(line, sizeof(line), "%u", nth);
+
+	if (pwrite(fail_nth_fd, line, n, 0) != n)
+		ksft_exit_fail_msg("fail-nth: %s\n", strerror(errno));
+}
+
+/* Was there an nth? None fails any more. */
+static inline bool failed_nth(void)
+{
+	char line[16] = "";
+
+	if (pread(fail_nth_fd, line, sizeof(line) - 1, 0) <= 0)
+		ksft_exit_fail_msg("fail-nth: %s\n", strerror(errno));
+	fail_nth(0);
+	return !atoi(line);
+}
+
+#define MOST_FAULTS	1000	/* nothing here allocates as often */
+
+/* What fail_nth() hits fails, whatever it is for: settings. */
+#define ANY_FAULT \
+	{ FAILSLAB "ignore-gfp-wait", "N" }, \
+	{ FAILSLAB "verbose", "0" }, \
+	{ FAIL_PAGE "ignore-gfp-wait", "N" }, \
+	{ FAIL_PAGE "ignore-gfp-highmem", "N" }, \
+	{ FAIL_PAGE "min-order", "0" }, \
+	{ FAIL_PAGE "verbose", "0" }
 
 /* Can gup_test be the device here? */
 static inline const char *gup_test_lacks(void)

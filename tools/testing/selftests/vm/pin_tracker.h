@@ -868,44 +868,6 @@ static inline int random_steps(struct range *r)
 	return ret ? ret : tracked(r, "cleaned when unpinned");
 }
 
-/* Fault injection: of what this thread allocates in the kernel, one fails. */
-
-static int fail_nth_fd = -1;
-static const char *no_faults;	/* what keeps allocations from failing */
-
-#define FAILSLAB	"/sys/kernel/debug/failslab/"
-#define FAIL_PAGE	"/sys/kernel/debug/fail_page_alloc/"
-
-static inline const char *faults_lack(void)
-{
-	fail_nth_fd = open("/proc/thread-self/fail-nth", O_RDWR);
-	if (fail_nth_fd >= 0 && !access(FAILSLAB "verbose", W_OK) &&
-	    !access(FAIL_PAGE "verbose", W_OK))
-		return NULL;
-	return "no fault injection (CONFIG_FAILSLAB, CONFIG_FAIL_PAGE_ALLOC, debugfs)";
-}
-
-/* The nth from now on; 0: none. */
-static inline void fail_nth(unsigned int nth)
-{
-	char line[16];
-	int n = snprintf(line, sizeof(line), "%u", nth);
-
-	if (pwrite(fail_nth_fd, line, n, 0) != n)
-		ksft_exit_fail_msg("fail-nth: %s\n", strerror(errno));
-}
-
-/* Was there an nth? None fails any more. */
-static inline bool failed_nth(void)
-{
-	char line[16] = "";
-
-	if (pread(fail_nth_fd, line, sizeof(line) - 1, 0) <= 0)
-		ksft_exit_fail_msg("fail-nth: %s\n", strerror(errno));
-	fail_nth(0);
-	return !atoi(line);
-}
-
 /*
  * While the range is cleaned, the nth allocation fails. What was done before that is
  * not undone, so that any page may be clean now; but none is lost of what a device may
@@ -938,9 +900,7 @@ static inline int clean_when_short(struct range *r, struct pin *p,
 	return ret ? ret : tracked(r, "cleaned when there was memory again");
 }
 
-#define MOST_FAULTS	1000	/* nothing here allocates as often */
-
-static inline int allocations_fail(struct range *r)
+static inline int allocations_fail_with(struct range *r, size_t first)
 {
 	int ret = no_faults ? because(SKIP, "%s", no_faults) : 0;
 	unsigned int nth;
@@ -951,7 +911,7 @@ static inline int allocations_fail(struct range *r)
 		if (nth > 1)
 			ret = remap(r);
 		if (!ret)
-			ret = take(r, &p, range_nr(r) / 2, 3, PIN_WRITE);
+			ret = take(r, &p, first, 3, PIN_WRITE);
 		if (!ret)
 			ret = clean_when_short(r, &p, nth, &fired);
 		drop(r, &p);
@@ -960,6 +920,27 @@ static inline int allocations_fail(struct range *r)
 		ret = because(1, "still allocates after %u times", nth);
 	if (!ret)
 		ksft_print_msg("%u allocations\n", nth - 2);
+	return ret;
+}
+
+static inline int map_few_thps(struct range *r, int flags)
+{
+	return map_thps(r, 3, flags);
+}
+
+/* Also where the first of a few THPs is clean already when one fails. */
+static inline int allocations_fail(struct range *r)
+{
+	int ret = allocations_fail_with(r, range_nr(r) / 2);
+
+	if (ret || excess[0] || r->map != map_thp)
+		return ret;
+	r->map = map_few_thps;
+	ret = remap(r);
+	if (!ret)
+		ret = allocations_fail_with(r, thpsize / pagesize / 2);
+	/* A write is reported with all of its THP where that is not split. */
+	excess[0] = '\0';
 	return ret;
 }
 
@@ -1392,13 +1373,7 @@ static inline void pin_tracker_init(void)
 		{ "/sys/kernel/mm/ksm/sleep_millisecs", "1" },
 		{ "/sys/kernel/mm/ksm/pages_to_scan", "10000" },
 		NO_KHUGEPAGED,	/* but when a case wants one */
-		/* What fail_nth() hits fails, whatever it is for. */
-		{ FAILSLAB "ignore-gfp-wait", "N" },
-		{ FAILSLAB "verbose", "0" },
-		{ FAIL_PAGE "ignore-gfp-wait", "N" },
-		{ FAIL_PAGE "ignore-gfp-highmem", "N" },
-		{ FAIL_PAGE "min-order", "0" },
-		{ FAIL_PAGE "verbose", "0" },
+		ANY_FAULT,
 		{}
 	};
 
