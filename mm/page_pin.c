@@ -18,8 +18,8 @@
  * Who takes a pin raises the word before, or under the same page table lock as,
  * it makes sure that the page table still maps the page for it. Who changes a
  * page table entry and wants to know whether a device may write past it, changes
- * the entry, executes smp_mb(), and reads the word: see vma_maybe_pinned() in
- * fs/proc/task_mmu.c. Documentation/mm/page_pin.rst has the whole picture.
+ * the entry, executes smp_mb(), and reads the word: see vma_maybe_pinned().
+ * Documentation/mm/page_pin.rst has the whole picture.
  */
 #define pr_fmt(fmt) "page_pin: " fmt
 

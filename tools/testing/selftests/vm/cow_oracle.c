@@ -1365,6 +1365,8 @@ static int check_self(bool all)
 		if (is(SHARED) && !is(HUGETLB) && !present)
 			entry_gone(s);
 		may = s->may || is(HUGETLB) || (is(SHARED) && f->sticky);
+		/* Reclaim puts back a run of PTEs of which one is dirty as all dirty. */
+		may |= is(THP) && f->freed;
 		if (tracks && (s->cpu || s->device) && !dirty)
 			ret = fail(MISSED, "process %d: page %zu is clean, but %s wrote it",
 				   index_of(me), i, s->device ? "a device" :

@@ -595,8 +595,9 @@ static int unpin_collapse(struct range *r)
 		ret = tracked(r, "cleaned when unpinned");
 	if (ret)
 		return ret;
-	/* khugepaged leaves a range alone that has no writable PTE. */
-	cpu_writes_five(r);
+	/* Private memory is left alone if it has no writable PTE, shared if a dirty one. */
+	if (!(r->flags & MAP_SHARED))
+		cpu_writes_five(r);
 	ret = collapse_range(r);
 	if (ret)
 		return ret;
@@ -607,6 +608,45 @@ static int unpin_collapse(struct range *r)
 	if (!ret)
 		ret = clean_whole(r, "cleaned when collapsed");
 	return ret ? ret : tracked(r, "cleaned again");
+}
+
+/* What was written is not forgotten by a collapse, or there is none until it is clean. */
+static int written_then_collapsed(struct range *r)
+{
+	size_t i, nr = range_nr(r), page = nr / 2;
+	struct pin p = {};
+	int ret = 0;
+
+	/* Of shared memory the next fault would bring the PMD back, if it were one VMA. */
+	if (mprotect(r->mem, pagesize, PROT_READ))
+		ret = broken("mprotect");
+	cpu_write(r, 1, nr - 1);
+	if (!ret && mprotect(r->mem, pagesize, PROT_READ | PROT_WRITE))
+		ret = broken("mprotect");
+	r->thp = false;
+	if (!ret)
+		ret = clean(r, "cleaned");
+	if (!ret)
+		ret = take(r, &p, page, 1, PIN_WRITE);
+	if (!ret)
+		ret = device_write(r, &p, 0, 1);
+	drop(r, &p);
+	if (ret)
+		return ret;
+	cpu_writes_five(r);
+	ret = collapse_range(r);
+	if (ret > 0)
+		return ret;
+	for (i = 0; i < nr && !ret; i++)
+		r->pages[i].may = true;
+	ret = check(r, "collapsed, or not");
+	if (!ret)
+		ret = clean_whole(r, "cleaned again");
+	if (!ret)
+		ret = collapse_range(r);
+	if (!ret)
+		ret = check(r, "collapsed when clean");
+	return ret ? ret : tracked(r, "cleaned when collapsed");
 }
 
 /* fork() copies for the child what is pinned, and shares the rest. */
@@ -823,6 +863,81 @@ static int race_fork(struct range *r)
 	race_end(&race);
 free:
 	pin_drop(&race.p);
+	free(buf);
+	return ret;
+}
+
+#define PIPED_PAGES	16		/* as many as a pipe takes */
+#define PIPED_ROUNDS	200
+
+/* What is in a pipe stays as it was, when the child writes and its parent is gone. */
+static int piped_fork_round(struct range *r, int pipefd[2], char *buf)
+{
+	size_t i, size = PIPED_PAGES * pagesize;
+	int go[2], ret = pipe_splice(pipefd, r->mem, size);
+	ssize_t n;
+	pid_t pid;
+	char c;
+
+	if (!ret && pipe(go))
+		ret = broken("pipe");
+	if (ret)
+		return ret;
+	pid = fork();
+	if (!pid) {
+		close(go[1]);
+		if (read(go[0], &c, 1) == 0)
+			touch(r->mem, size, 13);
+		_exit(0);
+	}
+	close(go[0]);
+	munmap(r->area, r->area_size);
+	close(go[1]);
+	if (pid < 0 || waitpid(pid, NULL, 0) != pid)
+		ret = broken("fork");
+	for (i = 0; i < size && !ret; i += n) {
+		n = read(pipefd[0], buf + i, size - i);
+		if (n <= 0)
+			ret = broken("read of the pipe");
+	}
+	for (i = 0; i < size && !ret; i += pagesize)
+		if (buf[i] != 12)
+			ret = because(1, "the pipe shows what the child wrote");
+	return ret;
+}
+
+/* Pages that a pipe holds are tried to be migrated, in vain, while fork() is at them. */
+static int race_migration_fork(struct range *r)
+{
+	unsigned long before = read_vmstat("pgmigrate_fail");
+	char *buf = malloc(PIPED_PAGES * pagesize);
+	struct racer race = { .r = r };
+	long start = now_ms();
+	int pipefd[2], round, ret;
+
+	ret = buf ? pipe_open(pipefd, PIPED_PAGES * pagesize) : broken("malloc");
+	if (ret)
+		goto free;
+	if (pthread_create(&race.thread, NULL, migrator, &race)) {
+		ret = broken("pthread_create");
+		goto close;
+	}
+	for (round = 0; !ret && next_round(round, PIPED_ROUNDS, start); round++) {
+		if (round)
+			ret = remap(r);
+		if (ret)
+			break;
+		touch(r->mem, r->size, 12);
+		ret = piped_fork_round(r, pipefd, buf);
+	}
+	__atomic_store_n(&race.stop, true, __ATOMIC_RELAXED);
+	pthread_join(race.thread, NULL);
+	if (!ret && read_vmstat("pgmigrate_fail") == before)
+		ret = because(SKIP, "nothing tried to migrate");
+close:
+	close(pipefd[0]);
+	close(pipefd[1]);
+free:
 	free(buf);
 	return ret;
 }
@@ -1187,6 +1302,8 @@ static const struct scenario {
 	{ "exact: random steps", random_steps, TRACKED },
 	{ "exact: an allocation fails", allocations_fail, TRACKED },
 	{ "exact: unpinned, collapsed", unpin_collapse, TRACKED | HUGE },
+	{ "exact: written, then collapsed", written_then_collapsed,
+	  TRACKED | HUGE },
 	{ "exact: fork, write pin of one page", fork_write_pin,
 	  TRACKED | PRIVATE },
 	{ "exact: fork, read-only pin of one page", fork_read_pin,
@@ -1200,6 +1317,8 @@ static const struct scenario {
 	{ "GUP-fast of single pages racing clear_refs", race_single_pages,
 	  RACE },
 	{ "GUP-fast racing fork", race_fork, RACE_FORK },
+	{ "migration racing fork of what is in a pipe", race_migration_fork,
+	  RACE_FORK },
 	{ "migration racing clear_refs", race_migration_cpu, RACE_MIG },
 	{ "migration of a write pin racing clear_refs", race_migration_device,
 	  RACE_MIG },
