@@ -969,8 +969,6 @@ static void run_all(int *plan)
 static struct setting needed[] = {
 	{ "/sys/kernel/mm/transparent_hugepage/shmem_enabled", "advise" },
 	NO_KHUGEPAGED,
-	{ "/sys/kernel/debug/fail_make_request/verbose", "0" },
-	ANY_FAULT,
 	{}
 };
 

@@ -960,7 +960,7 @@ struct setting {
 	char old[32];
 };
 
-static struct setting *settings;	/* the last one has no path */
+static struct setting *settings[2];	/* lists; the last one of each has no path */
 
 /* A collapse in passing would make THPs soft-dirty, or clean if they are shared. */
 #define NO_KHUGEPAGED \
@@ -970,10 +970,12 @@ static struct setting *settings;	/* the last one has no path */
 static inline void restore_settings(void)
 {
 	struct setting *s;
+	unsigned int i;
 
-	for (s = settings; s->path; s++)
-		if (s->old[0])
-			write_file(s->path, s->old);
+	for (i = 0; i < ARRAY_SIZE(settings); i++)
+		for (s = settings[i]; s && s->path; s++)
+			if (s->old[0])
+				write_file(s->path, s->old);
 }
 
 static inline void change_settings(struct setting *list)
@@ -982,7 +984,7 @@ static inline void change_settings(struct setting *list)
 	struct setting *s;
 	FILE *f;
 
-	settings = list;
+	settings[!!settings[0]] = list;
 	for (s = list; s->path; s++) {
 		f = fopen(s->path, "r");
 		if (!f)
@@ -999,7 +1001,8 @@ static inline void change_settings(struct setting *list)
 		if (write_file(s->path, s->value))
 			snprintf(s->old, sizeof(s->old), "%s", chosen);
 	}
-	atexit(restore_settings);
+	if (list == settings[0])
+		atexit(restore_settings);
 }
 
 /* Fault injection: of what this thread allocates in the kernel, one fails. */
@@ -1012,10 +1015,24 @@ static const char *no_faults;	/* what keeps allocations from failing */
 
 static inline const char *faults_lack(void)
 {
+	/* What is hit fails, whatever it is for. */
+	static struct setting needed[] = {
+		{ FAILSLAB "ignore-gfp-wait", "N" },
+		{ FAILSLAB "verbose", "0" },
+		{ FAIL_PAGE "ignore-gfp-wait", "N" },
+		{ FAIL_PAGE "ignore-gfp-highmem", "N" },
+		{ FAIL_PAGE "min-order", "0" },
+		{ FAIL_PAGE "verbose", "0" },
+		{ "/sys/kernel/debug/fail_make_request/verbose", "0" },
+		{}
+	};
+
 	fail_nth_fd = open("/proc/thread-self/fail-nth", O_RDWR);
 	if (fail_nth_fd >= 0 && !access(FAILSLAB "verbose", W_OK) &&
-	    !access(FAIL_PAGE "verbose", W_OK))
+	    !access(FAIL_PAGE "verbose", W_OK)) {
+		change_settings(needed);
 		return NULL;
+	}
 	return "no fault injection (CONFIG_FAILSLAB, CONFIG_FAIL_PAGE_ALLOC, debugfs)";
 }
 
@@ -1041,15 +1058,6 @@ static inline bool failed_nth(void)
 }
 
 #define MOST_FAULTS	1000	/* nothing here allocates as often */
-
-/* What fail_nth() hits fails, whatever it is for: settings. */
-#define ANY_FAULT \
-	{ FAILSLAB "ignore-gfp-wait", "N" }, \
-	{ FAILSLAB "verbose", "0" }, \
-	{ FAIL_PAGE "ignore-gfp-wait", "N" }, \
-	{ FAIL_PAGE "ignore-gfp-highmem", "N" }, \
-	{ FAIL_PAGE "min-order", "0" }, \
-	{ FAIL_PAGE "verbose", "0" }
 
 /* Can gup_test be the device here? */
 static inline const char *gup_test_lacks(void)

@@ -1373,7 +1373,6 @@ static inline void pin_tracker_init(void)
 		{ "/sys/kernel/mm/ksm/sleep_millisecs", "1" },
 		{ "/sys/kernel/mm/ksm/pages_to_scan", "10000" },
 		NO_KHUGEPAGED,	/* but when a case wants one */
-		ANY_FAULT,
 		{}
 	};
 
