@@ -30,7 +30,6 @@
 #define _GNU_SOURCE
 #include <linux/userfaultfd.h>
 #include <poll.h>
-#include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -1573,17 +1572,6 @@ static int start(bool scans)
 	return pid < 0 || lines[0].pidfd < 0 || call(p, 'c');
 }
 
-/* One thing is done at a time: to wake up another CPU for it only costs. */
-static void stay_here(void)
-{
-	int cpu = sched_getcpu();
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu < 0 ? 0 : cpu, &set);
-	sched_setaffinity(0, sizeof(set), &set);
-}
-
 /* All of an episode, in a process of its own. */
 static int play(uint32_t seed)
 {
@@ -1591,6 +1579,7 @@ static int play(uint32_t seed)
 	int ret;
 
 	signal(SIGCHLD, SIG_IGN);
+	/* One thing is done at a time: to wake up another CPU for it only costs. */
 	if (seed / KINDS % 4)
 		stay_here();
 	if (start(seed / KINDS & 1))

@@ -821,25 +821,17 @@ static int do_refused(struct file *f, struct range *r)
 /* A read of which the nth allocation fails, or the nth request to the disk. */
 static int read_with_fault(bool aio, unsigned int nth, bool *fired)
 {
-	int ret, error;
+	int error;
 
 	fail_nth(nth);
-	if (aio) {
-		ret = io_submit();
-	} else {
-		ret = 0;
-		io.ret = preadv2(io.fd, io.iov, io.nr, io.at, 0);
-	}
+	io.ret = aio ? io_submit() : preadv2(io.fd, io.iov, io.nr, io.at, 0);
 	error = errno;
 	*fired = failed_nth();
-	if (!aio && io.ret < 0)
-		io.ret = -error;
-	if (!aio)
-		return 0;
-	if (!ret)
-		return io_end(NULL);
+	if (io.ret >= 0)
+		return aio ? io_end(NULL) : 0;
 	io.ret = -error;
-	return *fired ? 0 : ret;
+	/* io_submit() has said what it lacks. */
+	return aio && !*fired ? SKIP : 0;
 }
 
 /* Whatever fails: it says so, and no pin is left. */

@@ -18,7 +18,6 @@
  */
 #define _GNU_SOURCE
 #include <poll.h>
-#include <sched.h>
 #include <signal.h>
 #include <sys/wait.h>
 
@@ -384,9 +383,7 @@ static const char *limit_lacks(void)
 /* Never the one to be killed, nor are its children. */
 static void limit_init(void)
 {
-	int cpu = sched_getcpu();
 	char path[128];
-	cpu_set_t set;
 
 	make_group("pin_faults");
 	if (limit_lacks())
@@ -399,9 +396,7 @@ static void limit_init(void)
 	    !write_file("/proc/self/oom_score_adj", "-1000"))
 		ksft_exit_fail_msg("a limit: %s\n", strerror(errno));
 	/* Each CPU takes memory from the cgroup in advance. */
-	CPU_ZERO(&set);
-	CPU_SET(cpu < 0 ? 0 : cpu, &set);
-	sched_setaffinity(0, sizeof(set), &set);
+	stay_here();
 }
 
 static const struct trouble troubles[] = {

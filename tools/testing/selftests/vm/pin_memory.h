@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/io_uring.h>
+#include <sched.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -913,6 +914,17 @@ static inline int pipe_splice(int pipefd[2], char *mem, size_t size)
 		iov.iov_len -= n;
 	}
 	return 0;
+}
+
+/* On the CPU that it runs on now; so will what it forks. */
+static inline void stay_here(void)
+{
+	int cpu = sched_getcpu();
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu < 0 ? 0 : cpu, &set);
+	sched_setaffinity(0, sizeof(set), &set);
 }
 
 /* A cgroup of the test's own, whose memory can be reclaimed, and limited, by itself. */
