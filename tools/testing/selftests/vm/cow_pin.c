@@ -23,7 +23,6 @@
  */
 #define _GNU_SOURCE
 #include <linux/aio_abi.h>
-#include <linux/userfaultfd.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
@@ -566,44 +565,17 @@ static int ev_clear_refs(struct range *r)
 	       lacking("clear_refs");
 }
 
-static int uffd_open(struct range *r, int mode)
-{
-	struct uffdio_api api = {
-		.api = UFFD_API,
-		.features = mode == UFFDIO_REGISTER_MODE_WP ?
-			    UFFD_FEATURE_PAGEFAULT_FLAG_WP : 0,
-	};
-	struct uffdio_register reg = {
-		.range = { (uintptr_t)r->mem, r->size },
-		.mode = mode,
-	};
-	int fd = syscall(__NR_userfaultfd, O_CLOEXEC | O_NONBLOCK);
-
-	if (fd < 0 || ioctl(fd, UFFDIO_API, &api) ||
-	    ioctl(fd, UFFDIO_REGISTER, &reg)) {
-		lacking("userfaultfd");
-		if (fd >= 0)
-			close(fd);
-		return -1;
-	}
-	return fd;
-}
-
 static int ev_uffd_wp(struct range *r)
 {
-	struct uffdio_writeprotect wp = {
-		.range = { (uintptr_t)r->mem, r->size },
-		.mode = UFFDIO_WRITEPROTECT_MODE_WP,
-	};
-	int fd = uffd_open(r, UFFDIO_REGISTER_MODE_WP), ret = 0;
+	int fd = uffd_register(r, UFFD_FEATURE_PAGEFAULT_FLAG_WP,
+			       UFFDIO_REGISTER_MODE_WP);
+	int ret;
 
 	if (fd < 0)
 		return SKIP;
-	if (ioctl(fd, UFFDIO_WRITEPROTECT, &wp))
-		ret = broken("UFFDIO_WRITEPROTECT");
-	wp.mode = 0;
-	if (!ret && ioctl(fd, UFFDIO_WRITEPROTECT, &wp))
-		ret = broken("UFFDIO_WRITEPROTECT");
+	ret = uffd_protect(fd, r->mem, r->size, true);
+	if (!ret)
+		ret = uffd_protect(fd, r->mem, r->size, false);
 	close(fd);
 	return ret;
 }
@@ -1008,7 +980,7 @@ static int do_readv_start(struct range *r, int pid)
 	madvise(to.mem, to.size, MADV_NOHUGEPAGE);
 	first = to;
 	first.size = pagesize;
-	v->uffd = uffd_open(&first, UFFDIO_REGISTER_MODE_MISSING);
+	v->uffd = uffd_register(&first, 0, UFFDIO_REGISTER_MODE_MISSING);
 	if (v->uffd < 0)
 		return SKIP;
 	v->pid = pid ? pid : getpid();

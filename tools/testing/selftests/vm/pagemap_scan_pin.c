@@ -13,7 +13,6 @@
  * be it set or not; with -e both are failures. Needs root.
  */
 #define _GNU_SOURCE
-#include <linux/userfaultfd.h>
 #include <poll.h>
 #include <pthread.h>
 
@@ -34,25 +33,9 @@ static void uffd_close(struct range *r)
 
 static int uffd_open_for(struct range *r, uint64_t features, uint64_t mode)
 {
-	struct uffdio_api api = {
-		.api = UFFD_API,
-		.features = UFFD_FEATURE_WP_HUGETLBFS_SHMEM | features,
-	};
-	struct uffdio_register reg = {
-		.range = { (uintptr_t)r->mem, r->size },
-		.mode = mode,
-	};
-
-	uffd = syscall(__NR_userfaultfd, O_CLOEXEC | O_NONBLOCK);
-	if (uffd < 0)
-		return lacking("userfaultfd");
-	if (ioctl(uffd, UFFDIO_API, &api) ||
-	    ioctl(uffd, UFFDIO_REGISTER, &reg)) {
-		lacking("asynchronous write-protection");
-		uffd_close(r);
-		return SKIP;
-	}
-	return 0;
+	uffd = uffd_register(r, UFFD_FEATURE_WP_HUGETLBFS_SHMEM | features,
+			     mode);
+	return uffd < 0 ? SKIP : 0;
 }
 
 static int uffd_open(struct range *r, uint64_t features)
@@ -64,17 +47,6 @@ static int uffd_start(struct range *r)
 {
 	return uffd_open(r, UFFD_FEATURE_WP_ASYNC |
 			    UFFD_FEATURE_WP_UNPOPULATED);
-}
-
-static int write_protect(const char *mem, size_t size, bool protect)
-{
-	struct uffdio_writeprotect wp = {
-		.range = { (uintptr_t)mem, size },
-		.mode = protect ? UFFDIO_WRITEPROTECT_MODE_WP : 0,
-	};
-
-	return ioctl(uffd, UFFDIO_WRITEPROTECT, &wp) ?
-	       broken("UFFDIO_WRITEPROTECT") : 0;
 }
 
 /* As pagemap_scan(), of part of a range. */
@@ -121,7 +93,7 @@ static int clean_by_full_scan(struct range *r, bool *found)
 static int clean_by_uffd(struct range *r, bool *found)
 {
 	(void)found;
-	return write_protect(r->mem, r->size, true);
+	return uffd_protect(uffd, r->mem, r->size, true);
 }
 
 /*
@@ -442,7 +414,7 @@ static int write_faults(struct range *r, size_t page)
 		ret = because(1, "page %zu: not a write-protection fault", page);
 	else if (*mem == 99)
 		ret = because(1, "page %zu was written", page);
-	if (write_protect(start, r->unit, false) && !ret)
+	if (uffd_protect(uffd, start, r->unit, false) && !ret)
 		ret = 1;
 	pthread_join(w.thread, NULL);
 	if (!ret && *mem != 99)
@@ -462,7 +434,7 @@ static int synchronous(struct range *r, unsigned int flags)
 	if (!ret)
 		ret = pin_take(&p, r->mem + page * pagesize, pagesize, flags);
 	if (!ret)
-		ret = write_protect(r->mem, r->size, true);
+		ret = uffd_protect(uffd, r->mem, r->size, true);
 	if (!ret && p.write)
 		ret = pin_store(&p, 0, pagesize, 55);
 	if (!ret && p.write && r->mem[page * pagesize] != 55)
@@ -479,7 +451,7 @@ static int synchronous(struct range *r, unsigned int flags)
 	/* Again, from what is writable and dirty. */
 	r->mem[page * pagesize] = 1;
 	if (!ret)
-		ret = write_protect(r->mem, r->size, true);
+		ret = uffd_protect(uffd, r->mem, r->size, true);
 	if (!ret)
 		ret = write_faults(r, page);
 	free(buf);

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/io_uring.h>
+#include <linux/userfaultfd.h>
 #include <sched.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -17,6 +18,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/swap.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -43,6 +45,7 @@
 
 #define PM_PFN		0x007fffffffffffffULL	/* of a pagemap entry */
 #define PM_SOFT_DIRTY	0x0080000000000000ULL
+#define PM_UFFD_WP	0x0200000000000000ULL
 #define PM_SWAP		0x4000000000000000ULL
 #define PM_PRESENT	0x8000000000000000ULL
 /* Of a kpageflags entry */
@@ -843,6 +846,40 @@ static inline int swap_off_on(void)
 	return swapon(path, 0) ? broken("swapon") : 0;
 }
 
+/* userfaultfd. */
+
+/* One that has the range in that mode, or -1. */
+static inline int uffd_register(struct range *r, uint64_t features, int mode)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = features };
+	struct uffdio_register reg = {
+		.range = { (uintptr_t)r->mem, r->size },
+		.mode = mode,
+	};
+	int fd = syscall(__NR_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+
+	if (fd < 0 || ioctl(fd, UFFDIO_API, &api) ||
+	    ioctl(fd, UFFDIO_REGISTER, &reg)) {
+		lacking("userfaultfd in that mode");
+		if (fd >= 0)
+			close(fd);
+		return -1;
+	}
+	return fd;
+}
+
+static inline int uffd_protect(int fd, const char *mem, size_t size,
+			       bool protect)
+{
+	struct uffdio_writeprotect wp = {
+		.range = { (uintptr_t)mem, size },
+		.mode = protect ? UFFDIO_WRITEPROTECT_MODE_WP : 0,
+	};
+
+	return ioctl(fd, UFFDIO_WRITEPROTECT, &wp) ?
+	       broken("UFFDIO_WRITEPROTECT") : 0;
+}
+
 /* KSM. */
 
 static inline bool is_ksm(const char *mem)
@@ -937,6 +974,14 @@ static inline bool write_in_group(const char *file, const char *value)
 
 	snprintf(path, sizeof(path), "%s/%s", group, file);
 	return group[0] && write_file(path, value);
+}
+
+static inline long number_in_group(const char *file)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "%s/%s", group, file);
+	return read_number(path);
 }
 
 static inline void remove_group(void)

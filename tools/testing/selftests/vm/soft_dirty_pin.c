@@ -536,6 +536,67 @@ static int written_then_merged(struct range *r)
 	return ret ? ret : tracked(r, "cleaned when merged");
 }
 
+/* To be un-merged is no write, which userfaultfd's handler would have to allow. */
+static int unmerge_write_protected(struct range *r)
+{
+	char *mem = r->mem + device_twin(r) * pagesize;
+	int fd = uffd_register(r, UFFD_FEATURE_PAGEFAULT_FLAG_WP,
+			       UFFDIO_REGISTER_MODE_WP);
+	uint64_t protected = 0;
+	int ret;
+
+	if (fd < 0)
+		return SKIP;
+	cpu_write(r, device_twin(r), 2);
+	ret = uffd_protect(fd, r->mem, r->size, true);
+	if (!ret)
+		ret = clean(r, "cleaned");
+	if (!ret) {
+		/* Since v5.14 it can be seen. */
+		protected = pagemap(pagemap_fd, mem) & PM_UFFD_WP;
+		ret = merge(r, device_twin(r));
+	}
+	if (!ret && madvise(r->mem, r->size, MADV_UNMERGEABLE))
+		ret = broken("MADV_UNMERGEABLE");
+	if (!ret && is_ksm(mem))
+		ret = because(1, "the page is KSM's all the same");
+	if (!ret && (pagemap(pagemap_fd, mem) & PM_UFFD_WP) != protected)
+		ret = because(1, "the page is not write-protected any more");
+	if (!ret)
+		ret = check(r, "nobody wrote");
+	uffd_protect(fd, r->mem, r->size, false);
+	close(fd);
+	return ret ? ret : tracked(r, "cleaned when un-merged");
+}
+
+static int merge_in_vain(struct range *r)
+{
+	size_t last = range_nr(r) - 1;
+	int ret;
+
+	if (madvise(r->mem, r->size, MADV_MERGEABLE))
+		return lacking("MADV_MERGEABLE");
+	ret = ksm_scan();
+	if (!ret && is_ksm(r->mem + last * pagesize))
+		ret = because(SKIP, "the pin has not kept KSM off");
+	return ret;
+}
+
+/*
+ * KSM makes the last page its own, finds that the one before, of a THP that is
+ * pinned, cannot be merged with it, and gives the last page back.
+ */
+static int half_merged(struct range *r)
+{
+	size_t nr = range_nr(r);
+
+	if (madvise(r->mem + (nr - 1) * pagesize, pagesize, MADV_DONTNEED))
+		return lacking("MADV_DONTNEED");
+	r->thp = false;
+	cpu_write(r, nr - 2, 2);
+	return pin_then(r, nr / 2, 1, merge_in_vain);
+}
+
 /* What swapoff brings back was written before. */
 static int written_then_swapoff(struct range *r)
 {
@@ -1299,6 +1360,10 @@ static const struct scenario {
 	  TRACKED | SHARED },
 	{ "exact: written, then merged by KSM", written_then_merged,
 	  TRACKED | PRIVATE },
+	{ "exact: write-protected, then merged by KSM and un-merged",
+	  unmerge_write_protected, TRACKED | PRIVATE },
+	{ "exact: merged by KSM in vain", half_merged,
+	  TRACKED | PRIVATE | HUGE },
 	{ "exact: written, then swapoff", written_then_swapoff,
 	  TRACKED | PRIVATE },
 	{ "exact: random steps", random_steps, TRACKED },
