@@ -195,30 +195,19 @@ bool anon_swapin_reuse(struct page *page)
 	return reuse_swap_page(page, NULL);
 }
 
-/*
- * As anon_page_exclusive(), for all of a THP that the caller maps by a PMD. Who
- * splits another PMD of it, so as to map it by PTEs, sets PG_double_map.
- */
-static bool anon_thp_exclusive(struct page *head)
-{
-	if (compound_mapcount(head) != 1)
-		return false;
-	if (likely(!PageDoubleMap(head) && !PageSwapCache(head)))
-		return true;
-	return reuse_swap_page(head, NULL);
-}
-
 /**
  * gup_must_unshare - may GUP take a reference by this read-only entry?
  * @vma: the mapping
  * @flags: FOLL_ flags
- * @page: the page it maps; the head page if it is a PMD or hugetlb entry
- * @pmd: it is a PMD of a THP
+ * @page: the base page that it maps there; the head page of a hugetlb page
  *
  * The contents of KSM and zero pages never change, so there is nothing to
  * leak; and a short-term reference need not follow a later write to a page of
  * the page cache. FOLL_LONGTERM must see what the owner writes, so it breaks
  * copy-on-write of all.
+ *
+ * Of a THP that is mapped by a PMD, too, only the base page counts that the
+ * reference is for: another mm may map others of it by PTEs.
  *
  * The page lock keeps the end of a migration away, which restores one mapping
  * after the other. If it cannot be had, the fault waits for it.
@@ -228,7 +217,7 @@ static bool anon_thp_exclusive(struct page *head)
  * Return: true to fault with FAULT_FLAG_UNSHARE first.
  */
 bool gup_must_unshare(struct vm_area_struct *vma, unsigned int flags,
-		      struct page *page, bool pmd)
+		      struct page *page)
 {
 	bool exclusive;
 
@@ -242,7 +231,7 @@ bool gup_must_unshare(struct vm_area_struct *vma, unsigned int flags,
 		return flags & FOLL_LONGTERM;
 	if (!trylock_page(page))
 		return true;
-	exclusive = pmd ? anon_thp_exclusive(page) : anon_page_exclusive(page);
+	exclusive = anon_page_exclusive(page);
 	unlock_page(page);
 	return !exclusive;
 }

@@ -76,7 +76,7 @@ static inline bool anon_wp_must_copy(struct page *page)
 }
 
 bool gup_must_unshare(struct vm_area_struct *vma, unsigned int flags,
-		      struct page *page, bool pmd);
+		      struct page *page);
 bool gup_fast_must_unshare(unsigned int flags, struct page *page);
 
 bool anon_read_lock(struct vm_area_struct *vma, unsigned long addr,

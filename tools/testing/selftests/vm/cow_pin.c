@@ -858,6 +858,28 @@ static int part_readonly(struct range *r, int holder)
 	return parted_view(r, holder, OWNER);
 }
 
+/* The owner's PTEs and the child's PMD map one THP, as a migration restored them. */
+static int part_split_migrated(struct range *r, int holder)
+{
+	uint64_t pfn = pfn_of(r->mem);
+	int ret = peer_start(r, 0);
+
+	if (!ret)
+		ret = split_in_middle(r);
+	if (!ret && (migrate_range(r, 1, MPOL_MF_MOVE_ALL) < 0 ||
+		     pfn_of(r->mem) == pfn) &&
+	    (migrate_range(r, 0, MPOL_MF_MOVE_ALL) < 0 ||
+	     pfn_of(r->mem) == pfn))
+		ret = because(SKIP, "nothing migrates (numa=fake=2 ?)");
+	if (!ret)
+		ret = peer_call(0, do_take, holder);
+	if (ret)
+		return ret;
+	peer_stop(0);
+	touch(r->mem, r->size, OWNER);
+	return parted_view(r, holder, OWNER);
+}
+
 /* The owner takes and lets go, the child writes. */
 static int part_owner_unmaps(struct range *r, int holder)
 {
@@ -932,6 +954,7 @@ static const struct parting {
 	{ "child discards", part_child_discards, PAGEABLE },
 	{ "child moves, unmaps", part_child_moves, PAGEABLE },
 	{ "child exits", part_child_exits, ALL },
+	{ "split, migrated, child exits", part_split_migrated, THP },
 	{ "read-only, child unmaps", part_readonly, ALL },
 	{ "owner unmaps", part_owner_unmaps, EVERY },
 	{ "grandchild and child exit", part_grandchild_exits, ALL },

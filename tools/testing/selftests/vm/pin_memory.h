@@ -429,8 +429,11 @@ static inline void touch(char *mem, size_t size, char value)
 		__atomic_store_n(mem + i, value, __ATOMIC_RELAXED);
 }
 
-/* Returns how many base pages are on that node afterwards, or -1. */
-static inline int move_to_node(struct range *r, int node)
+/*
+ * Returns how many base pages are on that node afterwards, or -1. Pages that others map
+ * as well move by MPOL_MF_MOVE_ALL only.
+ */
+static inline int migrate_range(struct range *r, int node, int flags)
 {
 	size_t i, nr = r->size / pagesize;
 	void **pages = calloc(nr, sizeof(*pages));
@@ -444,13 +447,18 @@ static inline int move_to_node(struct range *r, int node)
 	}
 	if (pages && nodes && status &&
 	    syscall(__NR_move_pages, 0, nr, pages, nodes, status,
-		    MPOL_MF_MOVE) >= 0)
+		    flags) >= 0)
 		for (ret = 0, i = 0; i < nr; i++)
 			ret += status[i] == node;
 	free(pages);
 	free(nodes);
 	free(status);
 	return ret;
+}
+
+static inline int move_to_node(struct range *r, int node)
+{
+	return migrate_range(r, node, MPOL_MF_MOVE);
 }
 
 static inline int map_range(struct range *r, size_t size, size_t align,
