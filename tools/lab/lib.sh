@@ -137,6 +137,12 @@ warnings()
 	sed -nE '/(warning|error):/ { s/:[0-9]+(:[0-9]+)?:/:/g; s/^(\.\.\/)+//; p }' "$1" | sort -u
 }
 
+# clean_tree TREE: one that variants share, as series/tree left it
+clean_tree()
+{
+	[ ! -e "$1" ] || { git -C "$1" checkout -qf series && git -C "$1" clean -qfd; }
+}
+
 # both_trees BASE: make out/BASE/{stock,patched}/tree, for who compares them
 both_trees()
 {
