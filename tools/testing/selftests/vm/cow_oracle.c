@@ -23,22 +23,24 @@
  * the frame held when it was taken, or later.
  *
  * The device is gup_test (debugfs, CONFIG_GUP_TEST, with
- * PIN_LONGTERM_TEST_WRITE) and io_uring. Operations that this kernel or machine
- * lacks are left out. Without the series all of it is skipped, unless -e is
+ * PIN_LONGTERM_TEST_WRITE), io_uring, and a disk (pin_disk.h) with a direct read in
+ * flight. Operations that this kernel or machine lacks are left out. Without the series all of it is skipped, unless -e is
  * given. Needs root, and swap for most that it can find.
  */
 #define _GNU_SOURCE
-#include <poll.h>
+#include <linux/aio_abi.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include "pin_disk.h"
 #include "pin_tracker.h"
 
 #define PROCS		4		/* at a time */
 #define PINS		5		/* by gup_test; one more is io_uring's */
 #define RING		PINS
+#define DIRECT		(PINS + 1)	/* the read in flight */
 #define PIPES		2
 #define PIPE_PAGES	16
 #define SMALL		16		/* pages of what is no huge page */
@@ -120,7 +122,7 @@ struct proc {
 	struct slot slots[MAX_PAGES];
 };
 
-/* A pin of gup_test, or the fixed buffer of io_uring. */
+/* A pin of gup_test, the fixed buffer of io_uring, or a direct read in flight. */
 struct hold {
 	bool used, write;
 	char *mem;
@@ -162,7 +164,8 @@ static struct world {
 	size_t nr;			/* pages */
 	char *base[2];			/* areas that the memory can be in */
 	struct proc procs[PROCS];
-	struct hold holds[PINS + 1];
+	struct hold holds[PINS + 2];
+	int reader;			/* whose direct read it is */
 	struct spliced pipes[PIPES];
 	uint32_t nr_frames, nr_tokens;
 	struct frame frames[FRAMES];
@@ -180,7 +183,8 @@ static struct pin pins[PINS];
 static struct ring ring = { .fd = -1 };
 static int ring_file = -1;
 static int pipe_fds[PIPES][2];
-static char *buffer;			/* for what a device reads */
+static char *buffer;			/* for what a device reads, or a disk */
+static aio_context_t io_ctx;
 static bool tracks;			/* CONFIG_MEM_SOFT_DIRTY */
 static bool has_ring, has_ksm, has_nodes, has_scan, has_root;
 
@@ -481,6 +485,11 @@ static void become(struct proc *p)
 	close(clear_refs_fd);
 	pagemap_fd = open("/proc/self/pagemap", O_RDONLY);
 	clear_refs_fd = open("/proc/self/clear_refs", O_WRONLY);
+	/* Nor does it answer for the disk: when it dies, its reads have to end. */
+	if (pin_disk.server >= 0)
+		close(pin_disk.server);
+	pin_disk.server = -1;
+	io_ctx = 0;
 }
 
 static int op_fork(const struct op *o)
@@ -1037,6 +1046,51 @@ static int op_splice(const struct op *o)
 	return 0;
 }
 
+/* A direct read, which the disk does not answer yet: till then it is but a pin. */
+static int op_direct(const struct op *o)
+{
+	struct hold *h = &w->holds[DIRECT];
+	struct iocb cb = {
+		.aio_fildes = pin_disk.fd,
+		.aio_lio_opcode = IOCB_CMD_PREAD,
+		.aio_buf = (uintptr_t)at(o->first),
+		.aio_nbytes = o->nr * pagesize,
+		.aio_offset = DISK_HELD,
+	}, *cbs[] = { &cb };
+	bool pmd = coarse(o);
+	struct io_event done;
+	size_t i;
+
+	for (i = o->first; i < (size_t)o->first + o->nr; i++)
+		if (me->slots[i].readonly)
+			return SKIP;
+	if (h->used || !contiguous(o))
+		return SKIP;
+	if (!io_ctx && syscall(__NR_io_setup, 1, &io_ctx))
+		return SKIP;
+	if (syscall(__NR_io_submit, io_ctx, 1, cbs) != 1)
+		return not_pinned(o, true, pmd);
+	/* An error is there at once. */
+	if (syscall(__NR_io_getevents, io_ctx, 0, 1, &done, NULL))
+		return not_pinned(o, true, pmd);
+	w->reader = index_of(me);
+	say_pages(o);
+	return hold(o, h, true, pmd);
+}
+
+/* The same process, later. */
+static int direct_ended(void)
+{
+	ssize_t size = w->holds[DIRECT].nr * pagesize;
+	struct io_event done = {};
+
+	if (syscall(__NR_io_getevents, io_ctx, 1, 1, &done, NULL) != 1 ||
+	    done.res != size)
+		return fail(AGREE, "a direct read of %zd bytes ended with %lld",
+			    size, (long long)done.res);
+	return 0;
+}
+
 /* The rest is done by the driver of the episode. */
 
 static struct hold *a_hold(const struct op *o)
@@ -1137,13 +1191,17 @@ static int op_device_read(const struct op *o)
 	return device_looks(h);
 }
 
-/* Its last request can keep the buffer for a moment after it is done. */
-static void ring_unpin(struct hold *h)
+static void ring_unpin(void)
+{
+	syscall(__NR_io_uring_register, ring.fd, IORING_UNREGISTER_BUFFERS, NULL,
+		0);
+}
+
+/* A request can keep its pages for a moment after it is done. */
+static void wait_for_unpin(struct hold *h)
 {
 	int i;
 
-	syscall(__NR_io_uring_register, ring.fd, IORING_UNREGISTER_BUFFERS, NULL,
-		0);
 	for (i = 0; i < 100 && h->pfn && w->frames[h->frames[0]].pins == 1 &&
 	     kpageflags(h->pfn) & KPF_PINNED; i++)
 		usleep(1000);
@@ -1156,9 +1214,11 @@ static void drop_hold(struct hold *h)
 	size_t i;
 
 	if (h == &w->holds[RING])
-		ring_unpin(h);
-	else
+		ring_unpin();
+	else if (h != &w->holds[DIRECT])
 		pin_stop(&pins[h - w->holds]);
+	if (h >= &w->holds[RING])
+		wait_for_unpin(h);
 	h->used = false;
 	for (i = 0; i < h->nr; i++) {
 		struct frame *f = &w->frames[h->frames[i]];
@@ -1178,6 +1238,37 @@ static void drop_hold(struct hold *h)
 			s->scan_device &= !s->gone;
 		}
 	}
+}
+
+static int call(struct proc *p, char what);
+
+/* The disk answers: the device writes, and lets go. */
+static int end_direct(void)
+{
+	struct hold *h = &w->holds[DIRECT];
+	size_t i;
+	int ret;
+
+	memset(buffer, 0, h->nr * pagesize);
+	for (i = 0; i < h->nr; i++) {
+		device_wrote(h, i);
+		*(uint32_t *)(buffer + i * pagesize) =
+			w->frames[h->frames[i]].token;
+	}
+	if (!disk_answer(buffer, h->nr * pagesize))
+		return fail(AGREE, "the disk has nothing to answer");
+	ret = call(&w->procs[w->reader], 'd');
+	drop_hold(h);
+	return ret;
+}
+
+static int op_direct_end(const struct op *o)
+{
+	(void)o;
+	if (!w->holds[DIRECT].used || !room_for(w->holds[DIRECT].nr))
+		return SKIP;
+	say_range(w->holds[DIRECT].first, w->holds[DIRECT].nr);
+	return end_direct();
 }
 
 static int op_unpin(const struct op *o)
@@ -1259,6 +1350,7 @@ static bool can_scan(void) { return has_scan; }
 static bool can_migrate(void) { return has_nodes; }
 static bool can_ksm(void) { return has_ksm; }
 static bool can_swap(void) { return swap_path()[0]; }
+static bool can_direct(void) { return pin_disk.fd >= 0; }
 static bool can_press(void) { return swap_path()[0] && group[0]; }
 
 static bool can_compact(void)
@@ -1303,6 +1395,8 @@ static const struct operation {
 	{ "KSM", 10, PRIVATE, 0, can_ksm, op_ksm },
 	{ "swapoff, swapon", 4, PAGEABLE, DRIVER, can_swap, op_swapoff },
 	{ "memory pressure", 25, PAGEABLE, DRIVER, can_press, op_pressure },
+	{ "direct read", 60, ANY, 0, can_direct, op_direct },
+	{ "direct read ends", 60, ANY, DRIVER, can_direct, op_direct_end },
 };
 
 #define OPERATIONS	ARRAY_SIZE(operations)
@@ -1402,7 +1496,7 @@ static void serve(void)
 		if (call == 'x')
 			break;
 		ret = call == 'o' ? run_op(&w->ops[w->step]) :
-		      check_self(call == 'a');
+		      call == 'd' ? direct_ended() : check_self(call == 'a');
 		if (write(lines[i].from[1], &ret, sizeof(ret)) != sizeof(ret))
 			break;
 	}
@@ -1454,9 +1548,15 @@ static struct proc *pick(unsigned int who)
 static int op_exit(const struct op *o)
 {
 	struct proc *p = pick(o->who);
+	int ret = 0;
 
 	if (pick(index_of(p) + 1) == p)
 		return SKIP;
+	/* It would wait for its read. */
+	if (w->holds[DIRECT].used && index_of(p) == w->reader)
+		ret = room_for(w->holds[DIRECT].nr) ? end_direct() : SKIP;
+	if (ret)
+		return ret;
 	say(" process %d", index_of(p));
 	return stop(p);
 }
@@ -1606,6 +1706,8 @@ static int play(uint32_t seed)
 	for (i = 0; i <= PINS && !ret; i++)
 		if (w->holds[i].used)
 			drop_hold(&w->holds[i]);
+	if (!ret && w->holds[DIRECT].used && room_for(w->holds[DIRECT].nr))
+		ret = end_direct();
 	if (!ret)
 		ret = check_all(true);
 	for (i = 0; i < PROCS && !ret; i++)
@@ -1674,9 +1776,14 @@ static void invent(uint32_t seed, int kind, size_t nr_ops)
 /* Everyone of an episode is gone when this returns. */
 static void end_all(pid_t pid)
 {
+	pid_t gone;
+
 	kill(-pid, SIGKILL);
-	while (waitpid(-1, NULL, 0) > 0 || errno == EINTR)
-		;
+	/* Who has a read in flight ends with it. */
+	while ((gone = waitpid(-1, NULL, pin_disk.fd < 0 ? 0 : WNOHANG)) >= 0 ||
+	       errno == EINTR)
+		if (!gone)
+			disk_serve(NULL, 1);
 }
 
 /* 0: kept; 1: w->broken is not; 2: this kind of memory is not to be had. */
@@ -2032,6 +2139,10 @@ static void look_around(void)
 	ring_file = syscall(__NR_memfd_create, "cow_oracle", 0);
 	if (ring_file < 0 || ftruncate(ring_file, MAX_PAGES * pagesize))
 		has_ring = false;
+	if (!disk_open())
+		atexit(disk_close);
+	else
+		ksft_print_msg("no direct reads: %s\n", why);
 	make_group("cow_oracle");
 	find_room();
 	for (k = 0; k < KINDS; k++) {
