@@ -2189,7 +2189,7 @@ static void usage(const char *name)
 int main(int argc, char **argv)
 {
 	uint32_t fresh = time(NULL) % 100000000, seed = 0;
-	unsigned int k, p, plan = 0, turn, episodes = 0, fixed = 4 * KINDS;
+	unsigned int k, p, plan = 0, turn, episodes = 0, fixed = 8 * KINDS;
 	long before, huge_before;
 	char name[160];
 	int opt;

@@ -558,7 +558,7 @@ static int unmerge_write_protected(struct range *r)
 	}
 	if (!ret && madvise(r->mem, r->size, MADV_UNMERGEABLE))
 		ret = broken("MADV_UNMERGEABLE");
-	if (!ret && is_ksm(mem))
+	if (!ret && is_merged(r, device_twin(r)))
 		ret = because(1, "the page is KSM's all the same");
 	if (!ret && (pagemap(pagemap_fd, mem) & PM_UFFD_WP) != protected)
 		ret = because(1, "the page is not write-protected any more");
@@ -577,7 +577,7 @@ static int merge_in_vain(struct range *r)
 	if (madvise(r->mem, r->size, MADV_MERGEABLE))
 		return lacking("MADV_MERGEABLE");
 	ret = ksm_scan();
-	if (!ret && is_ksm(r->mem + last * pagesize))
+	if (!ret && is_merged(r, last))
 		ret = because(SKIP, "the pin has not kept KSM off");
 	return ret;
 }
