@@ -24,8 +24,9 @@
  *
  * The device is gup_test (debugfs, CONFIG_GUP_TEST, with
  * PIN_LONGTERM_TEST_WRITE), io_uring, and a disk (pin_disk.h) with a direct read in
- * flight. Operations that this kernel or machine lacks are left out. Without the series all of it is skipped, unless -e is
- * given. Needs root, and swap for most that it can find.
+ * flight. Operations that this kernel or machine lacks are left out. Without the
+ * series all of it is skipped, unless -e is given. Needs root, and swap for most that
+ * it can find.
  */
 #define _GNU_SOURCE
 #include <linux/aio_abi.h>
@@ -1350,8 +1351,12 @@ static bool can_scan(void) { return has_scan; }
 static bool can_migrate(void) { return has_nodes; }
 static bool can_ksm(void) { return has_ksm; }
 static bool can_swap(void) { return swap_path()[0]; }
-static bool can_direct(void) { return pin_disk.fd >= 0; }
 static bool can_press(void) { return swap_path()[0] && group[0]; }
+
+static bool can_direct(void)
+{
+	return pin_disk.fd >= 0;
+}
 
 static bool can_compact(void)
 {

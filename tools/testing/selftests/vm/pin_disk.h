@@ -100,7 +100,7 @@ static inline ssize_t disk_serve(const char *data, int timeout_ms)
 		disk_reply(in, 0, NULL, 0);
 		return 0;
 	default:
-		disk_reply(in, -ENOSYS, NULL, 0);
+		disk_reply(in, -EOPNOTSUPP, NULL, 0);
 		return 0;
 	}
 }
