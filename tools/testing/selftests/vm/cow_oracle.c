@@ -30,6 +30,7 @@
  */
 #define _GNU_SOURCE
 #include <linux/aio_abi.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -777,35 +778,23 @@ static int op_ksm(const struct op *o)
 /* Write-protects, and takes it back. */
 static int op_uffd(const struct op *o)
 {
-	struct uffdio_api api = {
-		.api = UFFD_API,
-		.features = UFFD_FEATURE_PAGEFAULT_FLAG_WP,
-	};
-	struct uffdio_register reg = {
-		.range = { (uintptr_t)at(o->first), o->nr * pagesize },
-		.mode = UFFDIO_REGISTER_MODE_WP,
-	};
-	struct uffdio_writeprotect wp = {
-		.range = reg.range,
-		.mode = UFFDIO_WRITEPROTECT_MODE_WP,
-	};
+	struct range r = { .mem = at(o->first), .size = o->nr * pagesize };
 	int fd, ret = SKIP;
 	size_t i;
 
 	if (me->scans || !contiguous(o))
 		return SKIP;
-	fd = syscall(__NR_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	fd = uffd_register(&r, UFFD_FEATURE_PAGEFAULT_FLAG_WP,
+			   UFFDIO_REGISTER_MODE_WP);
 	if (fd < 0)
 		return SKIP;
-	if (!ioctl(fd, UFFDIO_API, &api) && !ioctl(fd, UFFDIO_REGISTER, &reg) &&
-	    !ioctl(fd, UFFDIO_WRITEPROTECT, &wp)) {
+	if (!uffd_protect(fd, r.mem, r.size, true)) {
 		say_pages(o);
 		ret = 0;
 	}
 	for (i = o->first; i < (size_t)o->first + o->nr; i++)
 		may_share_dirty(i);
-	wp.mode = 0;
-	ioctl(fd, UFFDIO_WRITEPROTECT, &wp);
+	uffd_protect(fd, r.mem, r.size, false);
 	close(fd);
 	return ret;
 }
@@ -899,19 +888,13 @@ static int op_scan(const struct op *o)
 
 static void start_scans(void)
 {
-	struct uffdio_api api = {
-		.api = UFFD_API,
-		.features = UFFD_FEATURE_WP_HUGETLBFS_SHMEM |
-			    UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_WP_UNPOPULATED,
-	};
-	struct uffdio_register reg = {
-		.range = { (uintptr_t)at(0), w->nr * pagesize },
-		.mode = UFFDIO_REGISTER_MODE_WP,
-	};
+	struct range r = { .mem = at(0), .size = w->nr * pagesize };
 
-	my_uffd = syscall(__NR_userfaultfd, O_CLOEXEC | O_NONBLOCK);
-	me->scans = my_uffd >= 0 && !ioctl(my_uffd, UFFDIO_API, &api) &&
-		    !ioctl(my_uffd, UFFDIO_REGISTER, &reg);
+	my_uffd = uffd_register(&r, UFFD_FEATURE_WP_HUGETLBFS_SHMEM |
+				UFFD_FEATURE_WP_ASYNC |
+				UFFD_FEATURE_WP_UNPOPULATED,
+				UFFDIO_REGISTER_MODE_WP);
+	me->scans = my_uffd >= 0;
 }
 #else
 static int scan(bool clean)

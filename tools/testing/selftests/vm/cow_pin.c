@@ -862,14 +862,13 @@ static int part_readonly(struct range *r, int holder)
 static int part_split_migrated(struct range *r, int holder)
 {
 	uint64_t pfn = pfn_of(r->mem);
-	int ret = peer_start(r, 0);
+	int node, ret = peer_start(r, 0);
 
 	if (!ret)
 		ret = split_in_middle(r);
-	if (!ret && (migrate_range(r, 1, MPOL_MF_MOVE_ALL) < 0 ||
-		     pfn_of(r->mem) == pfn) &&
-	    (migrate_range(r, 0, MPOL_MF_MOVE_ALL) < 0 ||
-	     pfn_of(r->mem) == pfn))
+	for (node = 1; !ret && node >= 0 && pfn_of(r->mem) == pfn; node--)
+		migrate_range(r, node, MPOL_MF_MOVE_ALL);
+	if (!ret && pfn_of(r->mem) == pfn)
 		ret = because(SKIP, "nothing migrates (numa=fake=2 ?)");
 	if (!ret)
 		ret = peer_call(0, do_take, holder);

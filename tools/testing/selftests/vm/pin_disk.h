@@ -69,6 +69,7 @@ static inline ssize_t disk_serve(const char *data, int timeout_ms)
 		},
 	};
 	struct fuse_open_out opened = { .open_flags = FOPEN_DIRECT_IO };
+	bool held;
 
 	if (poll(&fd, 1, timeout_ms) != 1 ||
 	    read(pin_disk.server, message, sizeof(message)) < (ssize_t)sizeof(*in))
@@ -84,12 +85,10 @@ static inline ssize_t disk_serve(const char *data, int timeout_ms)
 		disk_reply(in, 0, &opened, sizeof(opened));
 		return 0;
 	case FUSE_READ:
-		if (!data || rd->offset < DISK_HELD) {
-			disk_reply(in, 0, zeros, rd->size);
-			return rd->offset < DISK_HELD ? 0 : rd->size;
-		}
-		disk_reply(in, 0, data + rd->offset - DISK_HELD, rd->size);
-		return rd->size;
+		held = rd->offset >= DISK_HELD;
+		disk_reply(in, 0, held && data ?
+			   data + rd->offset - DISK_HELD : zeros, rd->size);
+		return held ? rd->size : 0;
 	case FUSE_FORGET:
 	case FUSE_BATCH_FORGET:
 	case FUSE_INTERRUPT:

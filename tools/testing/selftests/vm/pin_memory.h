@@ -936,14 +936,19 @@ static inline bool is_merged(const struct range *r, size_t page)
 	return false;
 }
 
-/* Merges pages of a range, of which that one has to be among them. */
-static inline int merge(struct range *r, size_t page)
+/* Has pages of a range merged that can be. */
+static inline int merge_some(struct range *r)
 {
-	int ret;
-
 	if (madvise(r->mem, r->size, MADV_MERGEABLE))
 		return lacking("MADV_MERGEABLE");
-	ret = ksm_scan();
+	return ksm_scan();
+}
+
+/* The same; that page has to be among them. */
+static inline int merge(struct range *r, size_t page)
+{
+	int ret = merge_some(r);
+
 	return ret || is_merged(r, page) ? ret :
 	       because(SKIP, "ksmd merged nothing");
 }

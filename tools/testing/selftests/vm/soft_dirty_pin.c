@@ -571,15 +571,10 @@ static int unmerge_write_protected(struct range *r)
 
 static int merge_in_vain(struct range *r)
 {
-	size_t last = range_nr(r) - 1;
-	int ret;
+	int ret = merge_some(r);
 
-	if (madvise(r->mem, r->size, MADV_MERGEABLE))
-		return lacking("MADV_MERGEABLE");
-	ret = ksm_scan();
-	if (!ret && is_merged(r, last))
-		ret = because(SKIP, "the pin has not kept KSM off");
-	return ret;
+	return ret || !is_merged(r, range_nr(r) - 1) ? ret :
+	       because(SKIP, "the pin has not kept KSM off");
 }
 
 /*
