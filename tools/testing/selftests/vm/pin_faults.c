@@ -242,10 +242,15 @@ static void begin_injection(struct scene *s, unsigned int n)
 /* A limit to the cgroup's memory. */
 
 #define LIMIT_MS	50
+#define LONG_MS		5000
 
 static int limit_fd = -1, usage_fd = -1, lifter_fd = -1;
-static const char *limit_event;
-static unsigned long events_before;
+
+/* What is counted when a limit is met, and the count when it was set. */
+static struct limit {
+	const char *event;
+	unsigned long before;
+} limit;
 
 static unsigned long count_events(const char *name)
 {
@@ -254,6 +259,11 @@ static unsigned long count_events(const char *name)
 	snprintf(path, sizeof(path), "%s/memory.events", group);
 	snprintf(format, sizeof(format), "%s %%lu", name);
 	return read_size(path, format, 1);
+}
+
+static bool limit_met(void)
+{
+	return count_events(limit.event) != limit.before;
 }
 
 #define NO_LIMIT	SIZE_MAX
@@ -280,17 +290,23 @@ static size_t read_usage(void)
 
 /*
  * A fault that gets no memory, and can kill nobody, is tried for ever. So here is who
- * lifts the limit after a while: told when one begins, and when it ends.
+ * lifts the limit a while after it was met, which on a busy machine takes its time: told
+ * when one begins, and when it ends.
  */
 static void lifter(int told)
 {
 	struct pollfd end = { .fd = told, .events = POLLIN };
-	char c;
+	bool met;
+	int ms;
 
-	while (read(told, &c, 1) == 1) {
-		if (!poll(&end, 1, LIMIT_MS))
-			set_limit(NO_LIMIT);
-		if (read(told, &c, 1) != 1)
+	while (read(told, &limit, sizeof(limit)) == sizeof(limit)) {
+		met = false;
+		for (ms = 0; !poll(&end, 1, LIMIT_MS); ms += LIMIT_MS) {
+			if (met || ms >= LONG_MS)
+				set_limit(NO_LIMIT);
+			met = limit_met();
+		}
+		if (read(told, &limit, sizeof(limit)) != sizeof(limit))
 			break;
 	}
 	_exit(0);
@@ -298,7 +314,7 @@ static void lifter(int told)
 
 static void tell_lifter(void)
 {
-	if (write(lifter_fd, "", 1) != 1)
+	if (write(lifter_fd, &limit, sizeof(limit)) != sizeof(limit))
 		ksft_exit_fail_msg("write: %s\n", strerror(errno));
 }
 
@@ -321,15 +337,16 @@ static int start_lifter(void)
 
 static void begin_limit(unsigned int n, bool swap, const char *event)
 {
-	size_t more = n <= 8 ? n - 1 : 8UL << (n - 8) / 2, was;
-	int i;
+	size_t more = n <= 8 ? n - 1 : 8UL << (n - 8) / 2, was, is;
+	int i, steady;
 
 	write_in_group("memory.swap.max", swap ? "max" : "0");
-	limit_event = event;
-	events_before = count_events(event);
-	/* What others had is given back, some of it later. */
-	for (i = 0, was = 0; i < 20 && was != read_usage(); i++) {
-		was = read_usage();
+	limit.event = event;
+	limit.before = count_events(event);
+	/* What others had, or was written to swap, is given back, some of it later. */
+	for (i = steady = 0, was = 0; i < 500 && steady < 4; i++, was = is) {
+		is = read_usage();
+		steady = is == was ? steady + 1 : 0;
 		usleep(2000);
 	}
 	tell_lifter();
@@ -346,7 +363,7 @@ static bool end_limit(void)
 	set_limit(NO_LIMIT);
 	tell_lifter();
 	write_in_group("memory.swap.max", "max");
-	return count_events(limit_event) != events_before;
+	return limit_met();
 }
 
 static void begin_limit_only(struct scene *s, unsigned int n)
@@ -497,7 +514,7 @@ static int run(const struct operation *o, const struct kind *k,
 		ret = once(o, k, t, nth, &came, &failed);
 		failures += failed;
 		/* Somebody else gave memory back to the cgroup just then. */
-		if (!came && nth == 1 && early++ < 5) {
+		if (!came && nth == 1 && early++ < 20) {
 			came = true;
 			nth = 0;
 		}
