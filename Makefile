@@ -13,7 +13,7 @@ export BASE VARIANT FLAVOUR FILES RUN MEM SWAP QEMU_ARGS KDIR TARBALL OFFLINE SO
 .DEFAULT_GOAL := verify
 
 .PHONY: check nightly matrix help
-check:	## [BASES="5.10 7.3"]: every test; what CI runs
+check:	## [BASES="5.10 7.3"]: what CI runs for each commit
 	@tools/check/run $(BASES)
 nightly:	## [BASES=]: what check leaves out for time
 	@tools/check/run -n $(BASES)

@@ -19,7 +19,7 @@
  * it makes sure that the page table still maps the page for it. Who changes a
  * page table entry and wants to know whether a device may write past it, changes
  * the entry, executes smp_mb(), and reads the word: see vma_maybe_pinned().
- * Documentation/mm/page_pin.rst has the whole picture.
+ * Documentation/mm/page_pin.rst (5.10: vm) has the whole picture.
  */
 #define pr_fmt(fmt) "page_pin: " fmt
 

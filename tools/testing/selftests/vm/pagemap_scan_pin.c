@@ -10,7 +10,8 @@
  * CONFIG_GUP_TEST, with PIN_LONGTERM_TEST_WRITE). What this kernel lacks is
  * skipped. So is a case where the kernel only reports too much, if it does not
  * count pins by base page, and all of it if the kernel has no CONFIG_PAGE_PIN,
- * be it set or not; with -e both are failures. Needs root.
+ * be it set or not; with -e the former is a failure, and the latter is run. Needs
+ * root.
  */
 #define _GNU_SOURCE
 #include <poll.h>

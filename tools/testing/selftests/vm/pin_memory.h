@@ -64,7 +64,7 @@ static size_t pagesize, thpsize, hugetlbsize;
 static int pagemap_fd = -1, kpageflags_fd = -1, clear_refs_fd = -1;
 static bool accounting;			/* this kernel counts pins by base page */
 static const char *disk;		/* -d: a slow one */
-static bool exact;			/* -e: what it lacks is a failure */
+static bool exact;			/* -e: do not skip, too much is a failure */
 static const char *only;		/* -k: cases whose name has this */
 static char own_why[WHY_SIZE];
 

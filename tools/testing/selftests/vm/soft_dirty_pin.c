@@ -10,8 +10,8 @@
  * read with O_DIRECT (-d /dev/X: throttle it to a few operations a second). A
  * scenario or kind that this kernel lacks is skipped. So is a case where the
  * kernel only reports too much, if it does not count pins by base page, and all
- * of it if the kernel has no CONFIG_PAGE_PIN, be it set or not; with -e both
- * are failures. Needs root, and two NUMA nodes (numa=fake=2 will do) or
+ * of it if the kernel has no CONFIG_PAGE_PIN, be it set or not; with -e the former
+ * is a failure, and the latter is run. Needs root, and two NUMA nodes (numa=fake=2 will do) or
  * compaction for the races with migration.
  */
 #define _GNU_SOURCE
