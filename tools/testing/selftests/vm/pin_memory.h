@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/io_uring.h>
+#include <linux/mempolicy.h>
 #include <linux/userfaultfd.h>
 #include <sched.h>
 #include <stdbool.h>
@@ -39,9 +40,6 @@
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE	25
 #endif
-
-#define MPOL_MF_MOVE	2			/* linux/mempolicy.h */
-#define MPOL_MF_MOVE_ALL 4
 
 #define PM_PFN		0x007fffffffffffffULL	/* of a pagemap entry */
 #define PM_SOFT_DIRTY	0x0080000000000000ULL

@@ -828,8 +828,6 @@ static int fork_read_pin(struct range *r)
 	return fork_copies(r, PIN_FAST);
 }
 
-#define FORK_RACE_ROUNDS	200
-
 /* Waits for the parent; was nothing of what is written meanwhile its own, too? */
 static int race_fork_child(struct range *r, int go)
 {
@@ -843,6 +841,80 @@ static int race_fork_child(struct range *r, int go)
 			return 2;
 	return 0;
 }
+
+/* No huge page is left, as long as what is returned is mapped. */
+static char *take_huge_pages(size_t *size)
+{
+	size_t nr = read_size("/proc/meminfo", "HugePages_Free: %lu", 1);
+	char *mem = MAP_FAILED;
+
+	*size = nr * hugetlbsize;
+	if (nr)
+		mem = mmap(NULL, *size, PROT_READ | PROT_WRITE, MAP_PRIVATE |
+			   MAP_ANONYMOUS | MAP_HUGETLB | MAP_POPULATE, -1, 0);
+	return mem;
+}
+
+/* Asks on which node each page is. */
+static int ask_for_nodes(struct range *r)
+{
+	int node;
+	size_t i;
+
+	for (i = 0; i < r->size; i += r->unit)
+		if (syscall(SYS_get_mempolicy, &node, NULL, 0, r->mem + i,
+			    MPOL_F_NODE | MPOL_F_ADDR))
+			return errno == ENOSYS ? lacking("get_mempolicy") :
+			       broken("get_mempolicy");
+	return 0;
+}
+
+/*
+ * The kernel takes a reference to a page that is shared with a child just to look at
+ * it: nobody gets another page, or is killed for want of one.
+ */
+static int look_at_shared(struct range *r)
+{
+	size_t i, nr = range_nr(r), size;
+	uint64_t *before = calloc(2 * nr, sizeof(*before));
+	uint64_t *now = before + nr;
+	int go[2] = { -1, -1 }, ret = 0, status = 0;
+	char *rest = take_huge_pages(&size), c = 0;
+	pid_t pid = -1;
+
+	if (!before || pipe(go)) {
+		ret = broken("pipe");
+		goto free;
+	}
+	touch(r->mem, r->size, 12);
+	read_pagemap(pagemap_fd, r->mem, nr, before);
+	pid = fork();
+	if (!pid) {
+		close(go[1]);
+		_exit(race_fork_child(r, go[0]));
+	}
+	if (pid < 0)
+		ret = broken("fork");
+	if (!ret)
+		ret = ask_for_nodes(r);
+	read_pagemap(pagemap_fd, r->mem, nr, now);
+	for (i = 0; i < nr && !ret; i++)
+		if ((before[i] ^ now[i]) & PM_PFN)
+			ret = because(1, "page %zu was replaced", i);
+	if (write(go[1], &c, 1) != 1 && !ret)
+		ret = broken("pipe");
+	if (pid > 0 && waitpid(pid, &status, 0) == pid && status && !ret)
+		ret = because(1, "the child failed (status %#x)", status);
+free:
+	close(go[0]);
+	close(go[1]);
+	if (rest != MAP_FAILED)
+		munmap(rest, size);
+	free(before);
+	return ret;
+}
+
+#define FORK_RACE_ROUNDS	200
 
 static int race_fork_round(struct racer *race, char *buf, long long *took)
 {
@@ -1370,6 +1442,7 @@ static const struct scenario {
 	  TRACKED | PRIVATE },
 	{ "exact: fork, read-only pin of one page", fork_read_pin,
 	  TRACKED | PRIVATE },
+	{ "what is shared is looked at", look_at_shared, RACE_FORK },
 	{ "smaps and kpageflags count pins", smaps_counts, GUP },
 	{ "process_vm_readv and process_vm_writev", vm_readv_writev, TRACKED },
 	{ "O_DIRECT read in flight", direct_read, TRACKED },
