@@ -864,8 +864,8 @@ static int ask_for_nodes(struct range *r)
 	for (i = 0; i < r->size; i += r->unit)
 		if (syscall(SYS_get_mempolicy, &node, NULL, 0, r->mem + i,
 			    MPOL_F_NODE | MPOL_F_ADDR))
-			return errno == ENOSYS ? lacking("get_mempolicy") :
-			       broken("get_mempolicy");
+			return errno == EFAULT ? broken("get_mempolicy") :
+			       lacking("get_mempolicy");
 	return 0;
 }
 
