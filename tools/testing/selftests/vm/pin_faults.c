@@ -268,11 +268,11 @@ static bool limit_met(void)
 
 #define NO_LIMIT	SIZE_MAX
 
-static void set_limit(size_t limit)
+static void set_limit(size_t bytes)
 {
 	char line[32];
-	int n = snprintf(line, sizeof(line), limit == NO_LIMIT ? "max" : "%zu",
-			 limit);
+	int n = snprintf(line, sizeof(line), bytes == NO_LIMIT ? "max" : "%zu",
+			 bytes);
 
 	if (pwrite(limit_fd, line, n, 0) != n)
 		ksft_exit_fail_msg("memory.max: %s\n", strerror(errno));
